@@ -1,0 +1,48 @@
+# The project's commands. `make help` lists them.
+# Everything is installed into .venv from requirements-dev.lock; nothing but Python 3.11 or newer, make and git is needed.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+export PORT ?= 8080
+BIN := .venv/bin
+
+.PHONY: help run demo show psql test lint bench lock clean
+help:  ## List the commands
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+run: .venv/ready  ## Run the receiver on :8080 (PORT) over an embedded Postgres
+	@$(BIN)/python -m dev.run
+
+demo: .venv/ready  ## Replay a VM's life against `make run`, and show the table after each step
+	@$(BIN)/python -m dev.demo
+
+show: .venv/ready  ## Show the table of `make run`
+	@$(BIN)/python -m dev.postgres --command "SELECT cluster, namespace, name, vcpus, memory, network, run_strategy, status, updated_at FROM virtual_machines ORDER BY 1, 2, 3"
+
+psql: .venv/ready  ## Open psql on the database of `make run`
+	@$(BIN)/python -m dev.postgres
+
+test: .venv/ready  ## Run all tests
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: .venv/ready  ## Run ruff, mypy and import-linter
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: .venv/ready  ## Measure against bare Flask and the published way
+	@$(BIN)/python -m bench
+
+lock: .venv/ready  ## Pin every dependency anew
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate requirements.txt -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate requirements-dev.txt -o requirements-dev.lock
+
+clean:  ## Remove the virtual environment and the embedded database
+	rm -rf .venv .vmledger
+
+.venv/ready: requirements-dev.lock
+	@[ -n "$(PYTHON)" ] || { echo "vmledger needs Python 3.11 or newer: none was found; name one with PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "vmledger needs Python 3.11 or newer: $(PYTHON) is not"; exit 1; }
+	@echo "setting up .venv (once)"
+	@$(PYTHON) -m venv --clear .venv 2>.venv.log || { echo "could not make a virtual environment with $(PYTHON); on Debian: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock 2>.venv.log || \
+		{ echo "could not install the dependencies: is the network there? $$(grep -m1 ERROR .venv.log)"; rm -rf .venv; exit 1; }
+	@rm -f .venv.log; touch $@

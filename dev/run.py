@@ -1,0 +1,137 @@
+"""``make run``: the receiver, as the Procfile starts it, over an embedded Postgres."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import psycopg2
+
+from dev import postgres
+
+ROLE = "vmledger"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def main() -> int:
+    """Set up, run until Ctrl-C, stop."""
+    port = _port()
+    with _alone():
+        server = postgres.Postgres(postgres.HOME)
+        print("starting the embedded Postgres", flush=True)
+        server.start()
+        try:
+            _migrate(server)
+            return _serve(server, port)
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            (postgres.HOME / "running").unlink(missing_ok=True)
+            server.stop()
+            print("stopped; the data stays in .vmledger until `make clean`")
+
+
+def procfile() -> list[str]:
+    """Return the command that the Procfile gives for ``web``."""
+    [line] = [line for line in (ROOT / "Procfile").read_text().splitlines() if line.startswith("web:")]
+    program, *rest = shlex.split(line.removeprefix("web:"))
+    return [str(pathlib.Path(sys.executable).parent / program), *rest]
+
+
+def _port() -> int:
+    text = os.environ.get("PORT", "8080")
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise SystemExit("PORT must be a whole number from 1 to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", int(text)))
+        except OSError:
+            raise SystemExit(f"port {text} is in use: stop what uses it, or choose another with PORT=8081") from None
+    return int(text)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the folder's lock: one Postgres at a time on the same data."""
+    postgres.HOME.mkdir(exist_ok=True)
+    with (postgres.HOME / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("`make run` is running in this folder already: stop it first") from None
+        yield
+
+
+def _migrate(server: postgres.Postgres) -> None:
+    """Make the application's role where it is missing, and bring the schema up to date."""
+    connection = psycopg2.connect(server.url())
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE])
+        if cursor.fetchone() is None:
+            cursor.execute(f"CREATE ROLE {ROLE} LOGIN")
+    connection.close()
+    environ = {**os.environ, "DATABASE_URL": server.url(), "DB_APP_ROLE": ROLE}
+    subprocess.run([sys.executable, "-m", "function", "migrate"], env=environ, cwd=ROOT, check=True)
+
+
+def _serve(server: postgres.Postgres, port: int) -> int:
+    environ = {**os.environ, "DATABASE_URL": server.url(user=ROLE), "PORT": str(port)}
+    receiver = subprocess.Popen(procfile(), env=environ, cwd=ROOT)
+    try:
+        _wait(receiver, port)
+        (postgres.HOME / "running").write_text(f"{server.binaries / 'psql'}\n{server.url()}\n")
+        print(_welcome(port), flush=True)
+        return receiver.wait()
+    except KeyboardInterrupt:
+        receiver.send_signal(signal.SIGTERM)
+        receiver.wait(30)
+        raise
+    finally:
+        if receiver.poll() is None:
+            receiver.terminate()
+            receiver.wait(30)
+
+
+def _wait(receiver: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the receiver answers."""
+    while receiver.poll() is None:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/readiness", timeout=2),
+        ):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the receiver did not start: the lines above say why")
+
+
+def _welcome(port: int) -> str:
+    here = "" if port == 8080 else f"PORT={port} "
+    return f"""
+vmledger listens on port {port}. In another terminal, put a VM in the ledger, and look at it:
+
+  curl -i http://localhost:{port}/ \\
+    -H 'ce-specversion: 1.0' -H 'ce-type: dev.knative.apiserver.resource.add' -H 'ce-source: my-laptop' \\
+    -H "ce-id: $(date +%s%N)" -H "ce-time: $(date -u +%Y-%m-%dT%H:%M:%SZ)" \\
+    -H 'ce-kind: VirtualMachine' -H 'ce-namespace: default' -H 'ce-name: my-first-vm' \\
+    -H 'ce-cpucores: 2' -H 'ce-cpusockets: 1' -H 'ce-memory: 4Gi' -H 'ce-network: default' -X POST
+
+  make show
+
+A whole life of a VM, replayed: {here}make demo     psql: make psql     Stop: Ctrl-C
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

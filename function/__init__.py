@@ -1,0 +1,32 @@
+"""vmledger: a Knative function that keeps a ledger of a cluster's KubeVirt virtual machines in Postgres.
+
+Two doors to the same application: :func:`create_app` for gunicorn, :func:`new` for kn func.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing
+
+if typing.TYPE_CHECKING:
+    from flask import Flask
+
+    from function.func import Function
+
+
+def create_app() -> Flask:
+    """Build the WSGI application from the environment; gunicorn calls this in each worker."""
+    from function import service
+
+    return service.from_env(os.environ).app
+
+
+def new() -> Function:
+    """Build the function from the environment; kn func's middleware calls this once."""
+    from function import errors, func
+
+    try:
+        return func.from_env(os.environ)
+    except errors.BadSetting as exc:
+        sys.exit(f"vmledger: {exc}")

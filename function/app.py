@@ -1,0 +1,143 @@
+"""The HTTP edge: one door for events, two for health, and the one table from outcome to status.
+
+The statuses are chosen by what Knative does with them: it retries 404, 408, 409, 429 and 5xx, sends other 3xx and 4xx
+to the dead letter sink at once, and takes a 2xx with a body for a failure.
+No view parses, decides or stores: those are rooms of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import flask
+import werkzeug.exceptions
+
+from function import config, errors, events, routes
+
+log = logging.getLogger(__name__)
+
+STATUSES: dict[type[errors.VmledgerError], int] = {
+    errors.BadEvent: 400,
+    errors.Refused: 422,
+    errors.Unavailable: 503,
+}
+"""The status of each error, and of what stands below it in the tree."""
+
+Answer = tuple[str, int, dict[str, str]]
+
+
+def create_app(settings: config.Settings, router: routes.Router, states: Any) -> flask.Flask:
+    """Build the application over a router; ``states`` returns the state of each dependency, by name."""
+    app = flask.Flask("function", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes
+
+    def receive() -> flask.Response:
+        started = time.perf_counter()
+        batch: Sequence[events.Event] = ()
+        try:
+            body = flask.request.get_data(cache=False)
+            batch = events.from_wsgi(flask.request.environ, body)
+            outcomes = router.handle(batch)
+        except errors.VmledgerError as exc:
+            status = status_of(exc)
+            _log_failure(batch, status, str(exc), started)
+            return _error(status, str(exc))
+        for event, outcome in zip(batch, outcomes, strict=True):
+            _log_event(event, 204, outcome, started)
+        return _empty()
+
+    def liveness() -> Answer:
+        return "OK", 200, {"Content-Type": "text/plain"}
+
+    def readiness() -> Answer:
+        return readiness_text(states()), 200, {"Content-Type": "text/plain"}
+
+    for path, view, methods in (
+        ("/", receive, ["POST"]),
+        ("/health/liveness", liveness, ["GET"]),
+        ("/health/readiness", readiness, ["GET"]),
+    ):
+        app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
+    app.register_error_handler(werkzeug.exceptions.HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+    return app
+
+
+def status_of(exc: errors.VmledgerError) -> int:
+    """Return the status that answers ``exc``: that of its nearest ancestor in :data:`STATUSES`."""
+    return next(STATUSES[kind] for kind in type(exc).__mro__ if kind in STATUSES)
+
+
+def readiness_text(states: dict[str, str]) -> str:
+    """Return the readiness answer: JSON, sent as text/plain because that is all that kn func's middleware can send."""
+    return json.dumps(states)
+
+
+def _empty() -> flask.Response:
+    response = flask.Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _error(status: int, sentence: str) -> flask.Response:
+    return flask.Response(json.dumps({"error": sentence}), status, content_type="application/json")
+
+
+def _http_error(exc: werkzeug.exceptions.HTTPException) -> flask.Response:
+    """Answer what Flask refuses by itself: wrong method, wrong path, too large."""
+    match exc:
+        case werkzeug.exceptions.RequestEntityTooLarge():
+            limit = flask.current_app.config["MAX_CONTENT_LENGTH"]
+            response = _error(413, f"the request is larger than MAX_EVENT_BYTES, {limit} bytes")
+        case werkzeug.exceptions.MethodNotAllowed():
+            response = _error(405, f"send events as POST / (this was {flask.request.method})")
+            response.headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
+        case werkzeug.exceptions.NotFound() if flask.request.method == "POST":
+            # Knative would retry a 404, and a wrong path never gets right.
+            response = _error(422, f"there is no {errors.shown(flask.request.path)} here: send events as POST /")
+        case _:
+            response = _error(exc.code or 400, exc.name.lower())
+    _log_failure((), response.status_code, json.loads(response.get_data())["error"], None)
+    return response
+
+
+def _bug(exc: Exception) -> flask.Response:
+    """Answer what nobody expected: our trouble, so the event is sent again, and the traceback goes to the log only."""
+    log.error("unexpected error", extra={"action": "request.failed"}, exc_info=exc)
+    return _error(503, "an unexpected error of vmledger; its log says more")
+
+
+def _log_event(event: events.Event, status: int, outcome: str, started: float) -> None:
+    if not log.isEnabledFor(logging.INFO):
+        return
+    attributes = event.attributes
+    log.info(
+        outcome,
+        extra={
+            "action": "event.handled",
+            "type": event.type,
+            "namespace": attributes.get("namespace"),
+            "object": attributes.get("name"),
+            "id": event.id,
+            "status": status,
+            "ms": round((time.perf_counter() - started) * 1000, 1),
+        },
+    )
+
+
+def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, started: float | None) -> None:
+    first = batch[0] if len(batch) == 1 else None
+    log.warning(
+        sentence,
+        extra={
+            "action": "event.refused" if status < 500 else "event.deferred",
+            "type": first.type if first else None,
+            "id": first.id if first else None,
+            "status": status,
+            "ms": None if started is None else round((time.perf_counter() - started) * 1000, 1),
+        },
+    )

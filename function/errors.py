@@ -1,0 +1,57 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    VmledgerError
+    ├── BadSetting           the start stops with one line that names the variable
+    ├── BadEvent             can never be stored: not a CloudEvent, broken JSON, an impossible value
+    ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
+    └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
+        ├── DatabaseUnavailable
+        └── SchemaOutdated   the database lacks migrations that this code needs
+
+The message of each is one sentence for the person who reads the dead letter.
+It may quote what the event said, shortened, but never a secret, SQL or a driver's words.
+Which status answers which error is decided in one place, :mod:`function.app`.
+"""
+
+from __future__ import annotations
+
+
+class VmledgerError(Exception):
+    """The root: whatever vmledger raises on purpose."""
+
+
+class BadSetting(VmledgerError):
+    """A variable of the environment has a value that cannot be used."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"{variable} {problem}")
+        self.variable = variable
+
+
+class BadEvent(VmledgerError):
+    """The request holds something that can never be stored, however often it is sent."""
+
+
+class Refused(VmledgerError):
+    """The CloudEvent is sound, but this function can never handle it as it is set up."""
+
+
+class Unavailable(VmledgerError):
+    """Something that is needed does not answer now; sending the event again is right."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """Postgres cannot be reached, or not in time, or does not let us in."""
+
+
+class SchemaOutdated(Unavailable):
+    """The database has not been migrated to what this code needs."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """Return ``value`` as it may stand in a sentence: quoted, on one line, at most ``limit`` characters."""
+    text = ascii(value) if not isinstance(value, str) else repr(value)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= limit else text[: limit - 2] + "…" + text[-1]

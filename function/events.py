@@ -1,0 +1,238 @@
+"""HTTP request -> CloudEvents, in binary, structured and batched mode; the only room that knows the CloudEvents SDK.
+
+Any bytes with any headers give a list of :class:`Event`, or :class:`errors.BadEvent`, and nothing else.
+
+The SDK's class validates the attributes; its HTTP reader is not used, because it takes any ce- header for binary mode,
+invents a missing id and time, turns broken JSON into text and knows no batches.
+Rules: CloudEvents 1.0.2 HTTP protocol binding (section 3) and JSON format (sections 2 to 4).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import datetime
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from cloudevents.core import exceptions
+from cloudevents.core.v1 import event as sdk
+
+from function import errors
+
+Json = Any
+"""What ``json`` gives: dict, list, str, int, float, bool or None."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
+_ENCODED = re.compile(r"[!#-~]*", re.ASCII)
+"""What a sender that percent-encodes produces: it encodes blanks, quotes and all beyond ASCII (section 3.1.3.2)."""
+_JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+_TEXT_TYPE = re.compile(r"text/|[^/;\s]+/(?:[^/;\s]+\+)?xml\s*(?:;|$)", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """One CloudEvent.
+
+    attributes: every context attribute and extension that was given, by its lower-case name; ``time`` is an aware
+    datetime, the others are str, int or bool (binary mode knows text only).
+    data: what JSON data says, str for text and XML, bytes for all else, None where there is none.
+    """
+
+    attributes: Mapping[str, Any]
+    data: Json | str | bytes | None
+
+    @property
+    def id(self) -> str:
+        """The event's id: new for each send of the source, the same for each delivery of one send."""
+        return str(self.attributes["id"])
+
+    @property
+    def type(self) -> str:
+        """The event's type."""
+        return str(self.attributes["type"])
+
+    @property
+    def time(self) -> datetime.datetime | None:
+        """When it happened, as the source says; aware, or None where it does not say."""
+        return self.attributes.get("time")
+
+
+def from_wsgi(environ: Mapping[str, Any], body: bytes) -> list[Event]:
+    """Read the events of one request: one in binary and structured mode, any number in batched mode.
+
+    The mode is decided by Content-Type first; ce- headers of a structured request are ignored.
+    A body without both is tried as a structured event, which is how people post a file with curl.
+    """
+    content_type: str = environ.get("CONTENT_TYPE") or ""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type.startswith("application/cloudevents-batch"):
+        return _batch(media_type, body)
+    if media_type.startswith("application/cloudevents"):
+        _check_format(media_type)
+        return [_structured(_document(body, "the body"))]
+    headers = {key[8:].lower(): value for key, value in environ.items() if key.startswith("HTTP_CE_")}
+    if headers:
+        return [_binary(headers, content_type, body)]
+    if not body:
+        raise errors.BadEvent("not a CloudEvent: there are no ce- headers and no body")
+    return [_structured(_document(body, "not a CloudEvent: there are no ce- headers, and the body"))]
+
+
+def parse_time(text: object, where: str) -> datetime.datetime:
+    """Return the time that an RFC 3339 ``text`` names, in UTC, cut to microseconds.
+
+    Raises :class:`errors.BadEvent` with ``where`` in its sentence.
+    """
+    if isinstance(text, str) and _TIME.fullmatch(text):
+        try:
+            return datetime.datetime.fromisoformat(text.upper()).astimezone(datetime.UTC)
+        except (ValueError, OverflowError):
+            pass  # such as the 30th of February, or the year 0 in UTC
+    raise errors.BadEvent(f"{where} {errors.shown(text)} is not an RFC 3339 time")
+
+
+def parse_json(body: bytes, what: str) -> Json:
+    """Return what the JSON text ``body`` says; ``what`` names it in the sentence of :class:`errors.BadEvent`."""
+    try:
+        return _decoder.decode(body.decode("utf-8-sig" if body.startswith(b"\xef\xbb\xbf") else "utf-8"))
+    except json.JSONDecodeError as exc:
+        raise errors.BadEvent(f"{what} is not JSON: {exc.msg} at line {exc.lineno} column {exc.colno}") from exc
+    except UnicodeDecodeError as exc:
+        raise errors.BadEvent(f"{what} is not JSON: byte {exc.start} is not UTF-8") from exc
+    except (ValueError, RecursionError) as exc:
+        raise errors.BadEvent(f"{what} is not JSON that can be read: a number too long, or nesting too deep") from exc
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise json.JSONDecodeError(f"{name} is no JSON value", name, 0)
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _document(body: bytes, what: str) -> dict[str, Json]:
+    document = parse_json(body, what)
+    if not isinstance(document, dict):
+        raise errors.BadEvent(f"{what} is not a CloudEvent: it is JSON, but no object")
+    return document
+
+
+def _check_format(media_type: str) -> None:
+    if not media_type.endswith("+json") and media_type != "application/cloudevents":
+        raise errors.BadEvent(f"the CloudEvents format {errors.shown(media_type)} is not supported: send JSON")
+
+
+def _batch(media_type: str, body: bytes) -> list[Event]:
+    _check_format(media_type)
+    documents = parse_json(body, "the body")
+    if not isinstance(documents, list):
+        raise errors.BadEvent("the body is not a batch: it is JSON, but no array")
+    batch = []
+    for position, document in enumerate(documents):
+        try:
+            if not isinstance(document, dict):
+                raise errors.BadEvent("not a CloudEvent: no JSON object")
+            batch.append(_structured(document))
+        except errors.BadEvent as exc:
+            raise errors.BadEvent(f"event {position} of the batch: {exc}") from exc
+    return batch
+
+
+def _structured(document: dict[str, Json]) -> Event:
+    attributes = {}
+    for name, value in document.items():
+        if name in ("data", "data_base64") or value is None:
+            continue
+        if not isinstance(value, str | int):  # bool is an int
+            raise errors.BadEvent(f"attribute {errors.shown(name)} is no string, whole number or boolean")
+        attributes[name] = value
+    return _event(attributes, _structured_data(document, attributes.get("datacontenttype")))
+
+
+def _structured_data(document: dict[str, Json], content_type: object) -> Json | str | bytes | None:
+    encoded = document.get("data_base64")
+    if encoded is None:
+        return document.get("data")
+    if document.get("data") is not None:
+        raise errors.BadEvent("the event has both data and data_base64")
+    try:
+        content = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, TypeError, ValueError) as exc:
+        raise errors.BadEvent("data_base64 is not base64") from exc
+    return _content(content, str(content_type)) if content_type else content
+
+
+def _binary(headers: dict[str, str], content_type: str, body: bytes) -> Event:
+    if "datacontenttype" in headers:
+        raise errors.BadEvent("the header ce-datacontenttype must not be there: Content-Type says it")
+    attributes: dict[str, Any] = {name: _header(name, value) for name, value in headers.items()}
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    if not body:
+        return _event(attributes, None)
+    if content_type:
+        return _event(attributes, _content(body, content_type))
+    try:
+        return _event(attributes, parse_json(body, "the body"))
+    except errors.BadEvent:
+        return _event(attributes, _content(body, "text/plain"))
+
+
+def _content(content: bytes, content_type: str) -> Json | str | bytes:
+    """Read data by its content type: JSON or refused; text where it is text; else as it is."""
+    if _JSON_TYPE.match(content_type):
+        return parse_json(content, "the data")
+    if _TEXT_TYPE.match(content_type):
+        try:
+            return content.decode()
+        except UnicodeDecodeError:
+            return content
+    return content
+
+
+def _header(name: str, value: str) -> str:
+    """Decode one header value: raw UTF-8 as Knative sends it, or percent-encoded as the binding asks.
+
+    A value with a character that the binding has encoded was not encoded by its sender: a ``%41`` in it is meant.
+    """
+    if value.isalnum() and value.isascii():
+        return value
+    try:
+        if not value.isascii():
+            return value.encode("latin-1").decode()  # WSGI shows bytes as latin-1 (PEP 3333)
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = re.sub(r"\\(.)", r"\1", value[1:-1])
+        elif not _ENCODED.fullmatch(value):
+            return value
+        return urllib.parse.unquote(value, errors="strict") if "%" in value else value
+    except UnicodeError as exc:
+        raise errors.BadEvent(f"the header ce-{name} is not UTF-8") from exc
+
+
+def _event(attributes: dict[str, Any], data: Json | str | bytes | None) -> Event:
+    """Check the attributes by the SDK's rules, and those that the SDK would fill in by ours."""
+    for name in ("specversion", "id", "source", "type"):
+        value = attributes.get(name)
+        if not value:
+            raise errors.BadEvent(f"not a CloudEvent: the attribute {name} is missing or empty")
+    if attributes["specversion"] != "1.0":
+        raise errors.BadEvent(f"specversion {errors.shown(attributes['specversion'])} is not supported: send 1.0")
+    timed = "time" in attributes
+    if timed:
+        attributes["time"] = parse_time(attributes["time"], "the attribute time")
+    try:
+        sdk.CloudEvent(attributes)
+    except exceptions.CloudEventValidationError as exc:
+        name = next(iter(exc.errors))
+        if not _NAME.fullmatch(name):
+            raise errors.BadEvent(f"the attribute name {errors.shown(name)} has characters beyond a-z and 0-9") from exc
+        raise errors.BadEvent(f"the attribute {name} is not valid: {exc.errors[name][0]}") from exc
+    if not timed:
+        del attributes["time"]  # the SDK put its own clock there
+    return Event(attributes, data)

@@ -1,0 +1,230 @@
+"""CloudEvent about a KubeVirt VirtualMachine -> one change of the ledger; pure.
+
+Three shapes give the same row where they carry the same facts: the whole object, the object that our EventTransform
+trimmed (the same mapping), and the published example's flat attributes.
+What an event does not carry is None.
+Rules for the guest's CPUs and memory: KubeVirt ``pkg/defaults/defaults.go``; run strategy: ``api/core/v1/types.go``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from function import errors, events
+from function.inventory import fields, flat, kubevirt
+
+STEPS = {
+    "dev.knative.apiserver.resource.add": 0,
+    "dev.knative.apiserver.resource.update": 1,
+    "dev.knative.apiserver.resource.delete": 2,
+}
+"""The event types that change the ledger. Where versions are equal, delete is later than update, later than add."""
+DELETE = 2
+FLAT, OBJECT = 0, 1
+"""The shapes of an event; of two events about one version, the greater is kept."""
+
+GROUP = "kubevirt.io/"
+KIND = "VirtualMachine"
+KEY_BYTES = 253
+"""Longest name that Kubernetes allows; and three of them fit a row of the key's index."""
+INT4 = 2**31 - 1
+INT8 = 2**63 - 1
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_END = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Version(NamedTuple):
+    """Which change of a VM is the later one; compares as the ledger orders.
+
+    number: the resource version, or -1, so that any resource version outranks none.
+    time: the event's where it decides, else None. step: add, update, delete.
+    """
+
+    number: int
+    time: datetime.datetime | None
+    step: int
+
+    @property
+    def order(self) -> tuple[int, bool, datetime.datetime, int]:
+        """The version as a value that sorts."""
+        return self.number, self.time is not None, self.time or _END, self.step
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualMachine:
+    """What one event says of a virtual machine: the columns of the ledger, by their names.
+
+    Sizes are in bytes; times are aware; texts are as KubeVirt spells them.
+    """
+
+    type: str
+    id: str
+    kind: str
+    name: str
+    namespace: str
+    cluster: str
+    time: datetime.datetime | None = None
+    uid: str | None = None
+    resource_version: int | None = None
+    generation: int | None = None
+    cpucores: int | None = None
+    cpusockets: int | None = None
+    cputhreads: int | None = None
+    vcpus: int | None = None
+    memory: str | None = None
+    memory_bytes: int | None = None
+    storageclass: str | None = None
+    network: str | None = None
+    instancetype: str | None = None
+    preference: str | None = None
+    run_strategy: str | None = None
+    status: str | None = None
+    os: str | None = None
+    architecture: str | None = None
+    machine_type: str | None = None
+    disks: int | None = None
+    disk_bytes: int | None = None
+    labels: fields.Object | None = None
+    created_at: datetime.datetime | None = None
+    deleted_at: datetime.datetime | None = None
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(VirtualMachine))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One event's change of the ledger.
+
+    key: cluster, namespace, name. version: its place in the VM's order. rank: which of two events about the same
+    version is kept, the smaller. payload: the row as JSON text, without its closing brace.
+    """
+
+    vm: VirtualMachine
+    key: tuple[str, str, str]
+    version: Version
+    rank: tuple[int, datetime.datetime, str, int]
+    payload: str
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """What sorts changes by VM, then by version, and the kept one of each version first."""
+        return self.key, self.version.order, self.rank
+
+
+def change(event: events.Event, *, cluster_name: str) -> Change:
+    """Return the change that ``event`` makes; ``cluster_name`` is for events that carry no ``cluster``.
+
+    Raises :class:`errors.BadEvent` where the event can never be a row.
+    """
+    known, shape = _facts(event)
+    for name in ("name", "namespace"):
+        if not known[name]:
+            raise errors.BadEvent(f"the VirtualMachine has no {name}")
+    known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
+    known["kind"] = known["kind"] or flat.text(event.attributes, "kind") or KIND
+    asked = known.pop("deleted_at", None)
+    if STEPS[event.type] == DELETE:
+        known["deleted_at"] = event.time or asked or _EPOCH
+    return _change(VirtualMachine(type=event.type, id=event.id, time=event.time, **known), shape)
+
+
+def _facts(event: events.Event) -> tuple[dict[str, Any], int]:
+    """Return what the event says by column, and its shape: the more it can carry, the greater."""
+    match event.data:
+        case None | {} if not event.data:
+            return flat.facts(event.attributes), FLAT
+        case dict() as data if flat.holds(data):
+            return flat.facts({**event.attributes, **data}), FLAT
+        case dict() as data:
+            return kubevirt.facts(data), OBJECT
+        case _:
+            raise errors.BadEvent("the data is no VirtualMachine: it is no JSON object")
+
+
+def _change(vm: VirtualMachine, shape: int) -> Change:
+    """Order a row, and write it as the JSON that the store sends."""
+    version = Version(
+        -1 if vm.resource_version is None else vm.resource_version,
+        vm.time if vm.resource_version is None else None,
+        STEPS[vm.type],
+    )
+    row: dict[str, Any] = {name: value for name in COLUMNS if (value := getattr(vm, name)) is not None}
+    for name in ("time", "created_at", "deleted_at"):
+        if name in row:
+            row[name] = row[name].isoformat()
+    row["version_number"] = version.number
+    row["version_time"] = version.time.isoformat() if version.time else "-infinity"
+    row["version_step"] = version.step
+    row["shape"] = shape
+    text = _encode(row)
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError as exc:
+        raise errors.BadEvent(f"{_where(row, _has_surrogate)} holds half a character (a lone surrogate)") from exc
+    if "\\u0000" in text and (place := _where(row, _has_nul)):
+        raise errors.BadEvent(f"{place} holds a NUL character, which a database cannot keep")
+    _check_sizes(vm)
+    digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), signed=True)
+    return Change(
+        vm=vm,
+        key=(vm.cluster, vm.namespace, vm.name),
+        version=version,
+        rank=(-shape, vm.time or _END, vm.id, digest),
+        payload=f'{text[:-1]},"digest":{digest}',
+    )
+
+
+def _check_sizes(vm: VirtualMachine) -> None:
+    """Raise for a number past its column, or a key past its index."""
+    for name, most in _LIMITS:
+        value = getattr(vm, name)
+        if value is not None and not -most - 1 <= value <= most:
+            raise errors.BadEvent(
+                f"{name} {value if abs(value) < 10**30 else 'of so many digits'} is past what a column holds"
+            )
+    for name in ("cluster", "namespace", "name"):
+        if len(getattr(vm, name).encode()) > KEY_BYTES:
+            raise errors.BadEvent(f"the {name} is longer than {KEY_BYTES} bytes")
+
+
+_LIMITS = [(name, INT4) for name in ("cpucores", "cpusockets", "cputhreads", "vcpus", "disks")] + [
+    (name, INT8) for name in ("resource_version", "generation", "memory_bytes", "disk_bytes")
+]
+
+
+def _has_nul(text: str) -> bool:
+    return "\x00" in text
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _where(row: fields.Object, wrong: Any) -> str | None:
+    """Name the first column whose text, or whose labels' text, is ``wrong``."""
+    for name, value in row.items():
+        if wrong(value if isinstance(value, str) else repr(value) if value is None else "".join(_texts(value))):
+            return name
+    return None
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """Yield each text inside JSON ``value``, keys too."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, item in value.items():
+                yield key
+                yield from _texts(item)
+        case list():
+            for item in value:
+                yield from _texts(item)

@@ -1,0 +1,67 @@
+"""Structured logs on standard error: one line an event, as JSON, or readable in a terminal.
+
+A record is logged with ``extra={"action": ..., ...}``; the action is a stable name to search for.
+Payloads and secrets are never given to a logger: a raw VirtualMachine holds cloud-init passwords.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+_encode = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":")).encode
+_COLORS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in record.__dict__.items() if key not in _OWN and value is not None}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, message, the record's own fields, and the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON."""
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname, "message": record.getMessage(), **_fields(record)}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return _encode(line).encode("utf-8", "backslashreplace").decode()
+
+
+class TerminalFormatter(logging.Formatter):
+    """The same for a person's eyes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one readable line, and the traceback below it if there is one."""
+        time = datetime.datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        color = _COLORS.get(record.levelname, "")
+        fields = _fields(record)
+        action = fields.pop("action", None)
+        words = [f"{time} {color}{record.levelname:<7}", record.getMessage()]
+        words += [f"\x1b[2m{key}=\x1b[22m{value}" for key, value in fields.items() if key != "id"]
+        line = " ".join(words) + "\x1b[0m"
+        if record.exc_info:
+            line += f"  [{action}]\n" + self.formatException(record.exc_info)
+        return line.encode("utf-8", "backslashreplace").decode()
+
+
+def configuration(level: str) -> dict[str, object]:
+    """Return the logging configuration (``logging.config.dictConfig``) for this process."""
+    formatter = TerminalFormatter if sys.stderr.isatty() else JsonFormatter
+    logging.raiseExceptions = False  # a closed standard error must not fail an event
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "root": {"level": level, "handlers": ["stderr"]},
+        "loggers": {
+            "gunicorn.error": {"level": "INFO", "propagate": True},
+            "gunicorn.access": {"level": "WARNING", "propagate": True},
+            "yoyo": {"level": "WARNING"},
+        },
+    }

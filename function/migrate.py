@@ -1,0 +1,186 @@
+"""``python -m function migrate``: brings the schema up to date, from nothing or from any earlier version.
+
+The migrations are plain SQL files, run by yoyo; each is one transaction.
+Two that run at once take turns by an advisory lock, which ends with its connection whatever is killed.
+Then the rows of the published example's table, if there was one, are imported into the ledger through the same mapping
+and the same store as events, and the application's role is granted just what the function needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+import psycopg2.sql
+import yoyo
+import yoyo.backends.core.postgresql
+import yoyo.connections
+
+from function import config, database, errors, events
+from function.inventory import store, vm
+
+ADVISORY_LOCK = 7_682_013_519
+"""Any number that no other program uses; "vmledger" on a telephone's keys, shortened."""
+PAGE = 500
+IMPORTED = "imported into vm_history by vmledger; vmledger does not use this table any more"
+
+GRANTS = {
+    "vm_state": "SELECT, INSERT, UPDATE",
+    "vm_history": "SELECT, INSERT, UPDATE",
+    "_yoyo_migration": "SELECT",
+}
+"""What the function itself needs, by table."""
+
+
+class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore[misc]  # yoyo is not typed
+    """yoyo on connections of ours, so that the settings mean here what they mean elsewhere."""
+
+    def connect(self, dburi: yoyo.connections.DatabaseURI) -> psycopg2.extensions.connection:
+        return database.connect(dburi.args)
+
+
+def run(settings: config.Settings, out: TextIO = sys.stdout) -> None:
+    """Migrate, import, grant; say on ``out`` what was done. Raises :class:`errors.VmledgerError` with one sentence."""
+    if not settings.has_database:
+        raise errors.Refused("no database is configured: set DB_HOST or DATABASE_URL")
+    with _connected(settings) as connection, _alone(connection, out):
+        applied = _apply(settings)
+        for name in applied:
+            print(f"applied {name}", file=out)
+        imported = _import_published(settings, connection, out)
+        if settings.db_app_role:
+            _grant(connection, settings.db_app_role)
+            print("granted DB_APP_ROLE what the function needs", file=out)
+        if not applied and not imported:
+            print("the schema is up to date", file=out)
+
+
+@contextlib.contextmanager
+def _connected(settings: config.Settings) -> Iterator[psycopg2.extensions.connection]:
+    """Yield a connection; a failure of the database becomes one sentence for the person who runs the command."""
+    try:
+        connection = database.connect({"connect_timeout": 10, **settings.connection()})
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except psycopg2.Error as exc:
+        first = str(exc).strip().partition("\n")[0]
+        raise errors.DatabaseUnavailable(f"the database says: {first or type(exc).__name__}") from exc
+
+
+@contextlib.contextmanager
+def _alone(connection: psycopg2.extensions.connection, out: TextIO) -> Iterator[None]:
+    """Hold the advisory lock; wait for another migration that runs."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
+        if cursor.fetchone() != (True,):
+            print("another migration is running: waiting for it", file=out, flush=True)
+            cursor.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
+    yield
+
+
+def _apply(settings: config.Settings) -> list[str]:
+    """Apply what is missing, oldest first; return the names."""
+    uri = yoyo.connections.DatabaseURI("postgresql", None, None, None, None, "", settings.connection())
+    backend = _Backend(uri, "_yoyo_migration")
+    backend.init_database()
+    backend.break_lock()  # yoyo's own lock outlives a killed process; ours is held, so nobody else holds it
+    with backend.lock():
+        missing = backend.to_apply(yoyo.read_migrations(str(database.MIGRATIONS)))
+        backend.apply_migrations(missing)
+    return [migration.id for migration in missing]
+
+
+def _grant(connection: psycopg2.extensions.connection, role: str) -> None:
+    """Give ``role`` what :data:`GRANTS` says on our tables, and nothing else on them."""
+    name = psycopg2.sql.Identifier(role)
+    statements: list[psycopg2.sql.Composable] = [psycopg2.sql.SQL("BEGIN")]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_schema()")
+        [schema] = cursor.fetchone() or ["public"]
+        usage = psycopg2.sql.SQL("GRANT USAGE ON SCHEMA {} TO {}")
+        statements.append(usage.format(psycopg2.sql.Identifier(schema), name))
+        for table, rights in GRANTS.items():
+            what = psycopg2.sql.Identifier(table)
+            statements.append(psycopg2.sql.SQL("REVOKE ALL ON {} FROM {}").format(what, name))
+            grant = psycopg2.sql.SQL(f"GRANT {rights} ON {{}} TO {{}}")
+            statements.append(grant.format(what, name))
+        statements.append(psycopg2.sql.SQL("COMMIT"))
+        try:
+            cursor.execute(psycopg2.sql.SQL("; ").join(statements))
+        except psycopg2.errors.UndefinedObject as exc:
+            raise errors.Refused("DB_APP_ROLE names a role that does not exist: create it first") from exc
+
+
+def _import_published(settings: config.Settings, connection: psycopg2.extensions.connection, out: TextIO) -> bool:
+    """Import the published example's rows, once; return whether there was something to import."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT obj_description(c.oid, 'pg_class') FROM pg_class c"
+            " WHERE c.oid = to_regclass('virtual_machines_published')"
+        )
+        if cursor.fetchone() != (None,):
+            return False
+        cursor.execute("SELECT count(*) FROM virtual_machines_published")
+        [total] = cursor.fetchone() or [0]
+        db = database.Database(settings.connection(), timeout=60)
+        ledger = store.Store(db)
+        done = skipped = 0
+        try:
+            for page in _pages(cursor):
+                changes = [change for row in page if (change := _published(row, settings.cluster_name))]
+                if changes:
+                    ledger.write(changes)
+                done += len(page)
+                skipped += len(page) - len(changes)
+                if sys.stderr.isatty():
+                    print(f"\rimporting the published table: {done} of {total} rows", end="", file=sys.stderr)
+        finally:
+            db.close()
+        cursor.execute("COMMENT ON TABLE virtual_machines_published IS %s", [IMPORTED])
+    print(f"{chr(13) if sys.stderr.isatty() else ''}imported {done - skipped} rows of the published table", file=out)
+    if skipped:
+        print(f"left out {skipped} rows that name no VM, or hold no event of one", file=out)
+    return True
+
+
+def _pages(cursor: psycopg2.extensions.cursor) -> Iterator[list[Mapping[str, Any]]]:
+    """Yield the published table's rows, some at a time, so that memory does not grow with the table."""
+    cursor.execute("BEGIN")
+    cursor.execute("DECLARE published CURSOR FOR SELECT to_jsonb(p) FROM virtual_machines_published p")
+    while True:
+        cursor.execute(f"FETCH {PAGE} FROM published")
+        rows: Sequence[tuple[Mapping[str, Any]]] = cursor.fetchall()
+        if not rows:
+            break
+        yield [row for (row,) in rows]
+    cursor.execute("COMMIT")
+
+
+def _published(row: Mapping[str, Any], cluster_name: str) -> vm.Change | None:
+    """Return the change that a row of the published table records; None where it records none.
+
+    The example wrote 0 and '' for what an event did not carry.
+    """
+    attributes = {name: value for name, value in row.items() if value not in (None, "", 0, "0")}
+    if attributes.get("type") not in vm.STEPS or "id" not in attributes:
+        return None
+    try:
+        if "time" in attributes:
+            attributes["time"] = _time(str(attributes["time"]))
+        return vm.change(events.Event(attributes, None), cluster_name=cluster_name)
+    except (errors.BadEvent, ValueError):
+        return None
+
+
+def _time(text: str) -> datetime.datetime:
+    """Read a time as any column type shows it; UTC where it names no zone."""
+    time = datetime.datetime.fromisoformat(text.strip())
+    return time.replace(tzinfo=time.tzinfo or datetime.UTC)

@@ -1,0 +1,45 @@
+"""Puts the rooms together: settings in, an application out, with what has to be closed at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging.config
+from collections.abc import Callable, Mapping
+
+import flask
+
+from function import app, config, database, logs, routes
+
+
+@dataclasses.dataclass(frozen=True)
+class Service:
+    """The application, and what it holds open."""
+
+    settings: config.Settings
+    app: flask.Flask
+    states: Callable[[], dict[str, str]]
+    """Returns the state of each dependency by its name: "ok", or a sentence."""
+    close: Callable[[], None]
+    """Closes what is open, when nothing is in flight any more."""
+
+
+def from_env(environ: Mapping[str, str]) -> Service:
+    """Build the service; raise :class:`errors.BadSetting` where a variable cannot be used."""
+    settings = config.Settings.from_env(environ)
+    logging.config.dictConfig(logs.configuration(settings.log_level))
+    return build(settings)
+
+
+def build(settings: config.Settings) -> Service:
+    """Build the service from settings."""
+    db = database.Database(settings.connection(), timeout=settings.db_timeout) if settings.has_database else None
+
+    def states() -> dict[str, str]:
+        return {"database": db.state() if db else "not configured"}
+
+    def close() -> None:
+        if db:
+            db.close()
+
+    application = app.create_app(settings, routes.Router(settings, db), states)
+    return Service(settings, application, states, close)

@@ -1,0 +1,51 @@
+"""How gunicorn serves the function: the one way it starts, on a laptop and in a cluster."""
+
+import logging.config
+import os
+import sys
+
+import gunicorn.glogging
+
+import function.config
+import function.errors
+import function.logs
+
+try:
+    _settings = function.config.Settings.from_env(os.environ)
+except function.errors.BadSetting as exc:
+    sys.exit(f"vmledger: {exc}")
+
+
+class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
+    """gunicorn's messages among ours; no access log, because each event has a line of its own."""
+
+    def setup(self, cfg: object) -> None:
+        """Log through the root logger, as everything else."""
+        logging.config.dictConfig(function.logs.configuration(_settings.log_level))
+
+    def access(self, *_: object) -> None:
+        """Log nothing."""
+
+
+wsgi_app = "function:create_app()"
+bind = f"0.0.0.0:{_settings.port}"
+logger_class = Logger
+# Measured (make bench): requests spend their time waiting for one commit that they share, and greenlets wait cheaply.
+worker_class = "gevent"
+# One for each core; WEB_CONCURRENCY overrides. Each holds one connection to Postgres.
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+# Requests that a worker takes at once; the rest waits in the socket's backlog.
+worker_connections = 512
+# Longer than the idle time of a Broker's connections (Go: 90 s), so that it is not us who closes under a request.
+keepalive = 95
+# Above the longest wait for the database and a webhook, below the Service's timeoutSeconds.
+timeout = 60
+# What is in flight at SIGTERM may finish.
+graceful_timeout = 20
+# The worker's heartbeat file must not wait for a disk, and the root file system may be read-only.
+worker_tmp_dir = "/dev/shm"
+# No remote control of the server: nobody asked for it, and it writes into the home folder.
+control_socket_disable = True
+# A header is an attribute: a storage class list or a subject may be longer than the default of 8190 bytes.
+limit_request_field_size = 65536 - 16
+limit_request_fields = 200

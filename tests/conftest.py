@@ -1,0 +1,89 @@
+"""What the tests share: a real Postgres, a fresh migrated database for each test, and samples."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import pathlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from dev import postgres
+from function import config, database, migrate
+
+TEMPLATE = "vmledger_template"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Postgres]:
+    """A Postgres of this test run's own, with durability as in production."""
+    started = postgres.Postgres(tmp_path_factory.mktemp("postgres"))
+    started.start()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def template(server: postgres.Postgres) -> str:
+    """The name of a database that was migrated once, to be copied for each test."""
+    execute(server.url(), f"CREATE DATABASE {TEMPLATE}")
+    migrate.run(config.Settings.from_env({"DATABASE_URL": server.url(database=TEMPLATE)}), io.StringIO())
+    return TEMPLATE
+
+
+@pytest.fixture
+def new_database(server: postgres.Postgres) -> Iterator[Callable[..., str]]:
+    """Make databases of this test's own, empty or copied; each call returns a URL."""
+    names = [f"test_{uuid.uuid4().hex[:12]}_{number}" for number in range(20)]
+    left = itertools.chain(names)
+
+    def make(copy_of: str = "template1") -> str:
+        name = next(left)
+        execute(server.url(), f"CREATE DATABASE {name} TEMPLATE {copy_of}")
+        return server.url(database=name)
+
+    yield make
+    for name in names:
+        execute(server.url(), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def url(new_database: Callable[..., str], template: str) -> str:
+    """The URL of a migrated database with nothing in it."""
+    return new_database(template)
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[database.Database]:
+    """The door to that database."""
+    opened = database.Database({"dsn": url}, timeout=10)
+    yield opened
+    opened.close()
+
+
+def execute(url: str, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    """Run SQL on a connection of its own; return the rows, if it gives any."""
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
+
+
+@pytest.fixture
+def query(url: str) -> Callable[..., list[tuple[Any, ...]]]:
+    """Run SQL on the test's database."""
+    return lambda sql, parameters=None: execute(url, sql, parameters)
+
+
+@pytest.fixture(scope="session")
+def samples() -> pathlib.Path:
+    """The folder of the project's own samples."""
+    return pathlib.Path(__file__).parent / "events"
