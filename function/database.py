@@ -54,7 +54,7 @@ class Unstorable(errors.BadEvent):
     """Postgres refuses a value for good."""
 
 
-class _Conflict(Exception):
+class Conflict(Exception):
     """Postgres chose this transaction to give way; it is tried again."""
 
 
@@ -94,7 +94,7 @@ def translate(exc: psycopg2.Error) -> Exception:
     """Return our error for the driver's, by what the sender of the event should do next."""
     match exc:
         case psycopg2.errors.SerializationFailure() | psycopg2.errors.DeadlockDetected():
-            return _Conflict()
+            return Conflict()
         case psycopg2.DataError() | psycopg2.IntegrityError() | psycopg2.errors.ProgramLimitExceeded():
             return Unstorable(f"the database can never store a value of this event ({_name(exc)})")
         case psycopg2.errors.UndefinedTable() | psycopg2.errors.UndefinedColumn() | psycopg2.errors.UndefinedFunction():
@@ -135,8 +135,7 @@ def connect(keywords: Mapping[str, Any]) -> Connection:
 class Database:
     """The process's one connection to Postgres.
 
-    keywords: libpq's, or ``dsn``. timeout: seconds that :meth:`run` may take in all. ``prepare`` is run on each new
-    connection.
+    keywords: libpq's, or ``dsn``. timeout: seconds that :meth:`run` may take in all.
     """
 
     def __init__(self, keywords: Mapping[str, Any], *, timeout: float) -> None:
@@ -147,8 +146,10 @@ class Database:
         self._preparations: list[str] = []
 
     def prepare(self, sql: str) -> None:
-        """Run ``sql`` on each connection that is opened from now on, such as PREPARE."""
-        self._preparations.append(sql)
+        """Run ``sql`` once on each connection that is opened from now on, such as PREPARE."""
+        if sql not in self._preparations:
+            self._preparations.append(sql)
+            self.close()
 
     def run(self, work: Callable[[Cursor], T], *, timeout: float | None = None) -> T:
         """Return what ``work`` returns, given a cursor in autocommit mode; it may be called more than once.
@@ -156,8 +157,9 @@ class Database:
         All statements that ``work`` sends in one ``execute`` are one transaction, committed when it returns.
         Raises :class:`errors.DatabaseUnavailable`, :class:`errors.SchemaOutdated` or :class:`Unstorable`.
         """
-        end = time.monotonic() + (timeout or self._timeout)
-        if not self._turn.acquire(timeout=timeout or self._timeout):
+        seconds = self._timeout if timeout is None else timeout
+        end = time.monotonic() + seconds
+        if not self._turn.acquire(timeout=max(0.0, seconds)):
             raise errors.DatabaseUnavailable("the database connection is busy: no turn in time")
         try:
             return self._run(work, end)
@@ -169,12 +171,13 @@ class Database:
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
                 return self._attempt(work, end)
-            except _Conflict:
+            except Conflict:
                 time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311  # spreads retries; guards no secret
             except errors.Unavailable:
                 # A connection that was idle may have died unnoticed: the database is asked once more on a new one.
+                died = reused and self._connection is not None and self._connection.closed
                 self.close()
-                if not reused or time.monotonic() >= end:
+                if not died or time.monotonic() >= end:
                     raise
                 reused = False
         raise errors.DatabaseUnavailable(f"the database reported a conflict {CONFLICT_ATTEMPTS} times in a row")

@@ -5,6 +5,7 @@
     VmledgerError
     ├── BadSetting           the start stops with one line that names the variable
     ├── BadEvent             can never be stored: not a CloudEvent, broken JSON, an impossible value
+    │   └── TooLarge         larger than MAX_EVENT_BYTES
     ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
     └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
         ├── DatabaseUnavailable
@@ -32,6 +33,10 @@ class BadSetting(VmledgerError):
 
 class BadEvent(VmledgerError):
     """The request holds something that can never be stored, however often it is sent."""
+
+
+class TooLarge(BadEvent):
+    """The request is larger than this function reads."""
 
 
 class Refused(VmledgerError):

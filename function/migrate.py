@@ -33,6 +33,7 @@ IMPORTED = "imported into vm_history by vmledger; vmledger does not use this tab
 GRANTS = {
     "vm_state": "SELECT, INSERT, UPDATE",
     "vm_history": "SELECT, INSERT, UPDATE",
+    "scaling_notices": "SELECT, INSERT, UPDATE, DELETE",
     "_yoyo_migration": "SELECT",
 }
 """What the function itself needs, by table."""
@@ -89,12 +90,12 @@ def _alone(connection: psycopg2.extensions.connection, out: TextIO) -> Iterator[
 def _apply(settings: config.Settings) -> list[str]:
     """Apply what is missing, oldest first; return the names."""
     uri = yoyo.connections.DatabaseURI("postgresql", None, None, None, None, "", settings.connection())
-    backend = _Backend(uri, "_yoyo_migration")
-    backend.init_database()
-    backend.break_lock()  # yoyo's own lock outlives a killed process; ours is held, so nobody else holds it
-    with backend.lock():
-        missing = backend.to_apply(yoyo.read_migrations(str(database.MIGRATIONS)))
-        backend.apply_migrations(missing)
+    with _Backend(uri, "_yoyo_migration") as backend:
+        backend.init_database()
+        backend.break_lock()  # yoyo's own lock outlives a killed process; ours is held, so nobody else holds it
+        with backend.lock():
+            missing = backend.to_apply(yoyo.read_migrations(str(database.MIGRATIONS)))
+            backend.apply_migrations(missing)
     return [migration.id for migration in missing]
 
 

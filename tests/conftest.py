@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import pathlib
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import psycopg2
 import pytest
 
@@ -16,6 +18,15 @@ from dev import postgres
 from function import config, database, migrate
 
 TEMPLATE = "vmledger_template"
+
+for _profile, _examples in (("ci", 60), ("nightly", 1000)):
+    hypothesis.settings.register_profile(
+        _profile,
+        max_examples=_examples,
+        deadline=None,  # timings are a benchmark's business
+        suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+    )
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")

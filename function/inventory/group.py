@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -20,12 +21,13 @@ Result = TypeVar("Result")
 
 
 class _Entry(Generic[Item, Result]):
-    """What one request hands in, and where it waits."""
+    """What one request hands in, until when it waits, and where."""
 
-    __slots__ = ("failure", "items", "leads", "results", "wake")
+    __slots__ = ("end", "failure", "items", "leads", "results", "wake")
 
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(self, items: Sequence[Item], end: float) -> None:
         self.items = items
+        self.end = end
         self.results: Sequence[Result] | None = None
         self.failure: Exception | None = None
         self.leads = False
@@ -36,12 +38,12 @@ class _Entry(Generic[Item, Result]):
 class GroupCommit(Generic[Item, Result]):
     """Groups the calls of many threads into few calls of ``write``.
 
-    write: stores all items it is given, or raises and stores none; returns a result for each.
-    most: items in one group, unless a single request brings more. patience: seconds that a request waits for others.
+    write: stores all items it is given within the seconds it is given, or raises and stores none; returns a result for
+    each. most: items in one group, unless a single request brings more. patience: seconds that a request waits in all.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[Item]], Sequence[Result]], *, most: int = 500, patience: float
+        self, write: Callable[[Sequence[Item], float], Sequence[Result]], *, most: int = 500, patience: float
     ) -> None:
         self._write = write
         self._most = most
@@ -55,7 +57,7 @@ class GroupCommit(Generic[Item, Result]):
 
         Raises what ``write`` raised for them, and :class:`errors.DatabaseUnavailable` where no answer came in time.
         """
-        entry: _Entry[Item, Result] = _Entry(items)
+        entry: _Entry[Item, Result] = _Entry(items, time.monotonic() + self._patience)
         with self._lock:
             self._waiting.append(entry)
             if not self._led:
@@ -64,7 +66,7 @@ class GroupCommit(Generic[Item, Result]):
             self._await(entry)
         if entry.leads:
             try:
-                self._store(self._take())
+                self._store(self._take(), entry.end)
             finally:
                 self._hand_over()
         if entry.failure is not None:
@@ -75,7 +77,7 @@ class GroupCommit(Generic[Item, Result]):
 
     def _await(self, entry: _Entry[Item, Result]) -> None:
         """Wait until a leader has stored the entry or made it the leader, or patience ends."""
-        if entry.wake.acquire(timeout=self._patience):
+        if entry.wake.acquire(timeout=max(0.0, entry.end - time.monotonic())):
             return
         with self._lock:
             if entry.leads:  # the lead came in the very moment that patience ended
@@ -93,17 +95,20 @@ class GroupCommit(Generic[Item, Result]):
                 group.append(self._waiting.popleft())
         return group
 
-    def _store(self, group: list[_Entry[Item, Result]]) -> None:
-        """Write the group's items together; a value that can never be stored fails its own request and no other."""
+    def _store(self, group: list[_Entry[Item, Result]], end: float) -> None:
+        """Write the group's items together; a value that can never be stored fails its own request and no other.
+
+        ``end`` is the leader's: it came first, so nobody in the group has less time left.
+        """
         try:
-            results = self._write([item for entry in group for item in entry.items])
+            results = self._write([item for entry in group for item in entry.items], end - time.monotonic())
         except errors.BadEvent as exc:
             if len(group) == 1:
                 self._settle(group[0], failure=exc)
                 return
             middle = len(group) // 2
-            self._store(group[:middle])
-            self._store(group[middle:])
+            self._store(group[:middle], end)
+            self._store(group[middle:], end)
         except Exception as exc:
             for entry in group:
                 self._settle(entry, failure=exc)

@@ -93,8 +93,10 @@ class Store:
         self._database = db
         db.prepare(PREPARE)
 
-    def write(self, changes: Sequence[vm.Change]) -> list[Outcome]:
+    def write(self, changes: Sequence[vm.Change], timeout: float | None = None) -> list[Outcome]:
         """Store ``changes`` in one transaction, and return what became of each once it is committed.
+
+        timeout: seconds; by default the database's.
 
         Raises what :meth:`database.Database.run` raises; then nothing of the batch is stored, or, where the
         connection broke during the commit, nobody knows and the batch may be written again.
@@ -108,7 +110,7 @@ class Store:
             cursor.execute(WRITE, [state, history])
             return cursor.fetchall()
 
-        rows = self._database.run(work)
+        rows = self._database.run(work, timeout=timeout)
         outcomes = {id(change): _outcome(*row) for change, row in zip(versions, rows, strict=True)}
         return [outcomes.get(id(change), Outcome.DUPLICATE) for change in changes]
 

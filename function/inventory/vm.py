@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ KEY_BYTES = 253
 INT4 = 2**31 - 1
 INT8 = 2**63 - 1
 
+_NUL = re.compile("\x00")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -168,9 +171,9 @@ def _change(vm: VirtualMachine, shape: int) -> Change:
     try:
         encoded = text.encode()
     except UnicodeEncodeError as exc:
-        raise errors.BadEvent(f"{_where(row, _has_surrogate)} holds half a character (a lone surrogate)") from exc
-    if "\\u0000" in text and (place := _where(row, _has_nul)):
-        raise errors.BadEvent(f"{place} holds a NUL character, which a database cannot keep")
+        raise errors.BadEvent(f"the {_where(row, _SURROGATE)} holds half a character, a lone surrogate") from exc
+    if "\\u0000" in text and (column := _where(row, _NUL)):
+        raise errors.BadEvent(f"the {column} holds a NUL character, which a database cannot keep")
     _check_sizes(vm)
     digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), signed=True)
     return Change(
@@ -186,38 +189,27 @@ def _check_sizes(vm: VirtualMachine) -> None:
     """Raise for a number past its column, or a key past its index."""
     for name, most in _LIMITS:
         value = getattr(vm, name)
-        if value is not None and not -most - 1 <= value <= most:
-            raise errors.BadEvent(
-                f"{name} {value if abs(value) < 10**30 else 'of so many digits'} is past what a column holds"
-            )
+        if value is not None and not 0 <= value <= most:
+            amount = value if abs(value) < 10**30 else "of so many digits"
+            raise errors.BadEvent(f"the {name} {amount} is past what the ledger can hold, 0 to {most}")
     for name in ("cluster", "namespace", "name"):
         if len(getattr(vm, name).encode()) > KEY_BYTES:
             raise errors.BadEvent(f"the {name} is longer than {KEY_BYTES} bytes")
 
 
-_LIMITS = [(name, INT4) for name in ("cpucores", "cpusockets", "cputhreads", "vcpus", "disks")] + [
-    (name, INT8) for name in ("resource_version", "generation", "memory_bytes", "disk_bytes")
+_LIMITS = [
+    *((name, INT4) for name in ("cpucores", "cpusockets", "cputhreads", "vcpus", "disks")),
+    *((name, INT8) for name in ("resource_version", "generation", "memory_bytes", "disk_bytes")),
 ]
 
 
-def _has_nul(text: str) -> bool:
-    return "\x00" in text
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _where(row: fields.Object, wrong: Any) -> str | None:
-    """Name the first column whose text, or whose labels' text, is ``wrong``."""
-    for name, value in row.items():
-        if wrong(value if isinstance(value, str) else repr(value) if value is None else "".join(_texts(value))):
-            return name
-    return None
+def _where(row: fields.Object, wrong: re.Pattern[str]) -> str | None:
+    """Name the first column with a text that ``wrong`` finds something in."""
+    return next((name for name, value in row.items() if any(map(wrong.search, _texts(value)))), None)
 
 
 def _texts(value: Any) -> Iterable[str]:
-    """Yield each text inside JSON ``value``, keys too."""
+    """Yield each text inside a JSON value, keys too."""
     match value:
         case str():
             yield value

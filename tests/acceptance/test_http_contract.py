@@ -1,0 +1,254 @@
+"""Each row of the status table, over real HTTP, against the Procfile's own command."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dev import postgres
+from tests import conftest
+from tests.acceptance import processes
+
+ADD = "dev.knative.apiserver.resource.add"
+EVENT = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "s",
+    "type": ADD,
+    "kind": "VirtualMachine",
+    "time": "2026-01-01T00:00:00Z",
+}
+STRUCTURED = {"Content-Type": "application/cloudevents+json"}
+BATCH = {"Content-Type": "application/cloudevents-batch+json"}
+LIMIT = 100_000
+SECRET = "hunter2-in-user-data"
+
+
+@pytest.fixture(scope="module")
+def url(server: postgres.Postgres, template: str) -> Iterator[str]:
+    """One database for the module."""
+    conftest.execute(server.url(), f"CREATE DATABASE contract TEMPLATE {template}")
+    yield server.url(database="contract")
+    conftest.execute(server.url(), "DROP DATABASE contract WITH (FORCE)")
+
+
+@pytest.fixture(scope="module", params=["gunicorn", "func"])
+def service(
+    request: pytest.FixtureRequest, url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[processes.Service]:
+    """The receiver through each of its doors."""
+    log = tmp_path_factory.mktemp("log") / "log"
+    start: Callable[..., Any] = getattr(processes, request.param)
+    with start(log, {"DATABASE_URL": url, "MAX_EVENT_BYTES": str(LIMIT)}) as started:
+        yield started
+
+
+def flat(**attributes: str) -> dict[str, str]:
+    """The headers of a flat event."""
+    known = {**EVENT, "namespace": "team", "name": "a", **attributes}
+    return {f"ce-{name}": value for name, value in known.items()}
+
+
+def machine(name: str, version: int = 1, **rest: Any) -> dict[str, Any]:
+    """A VirtualMachine object."""
+    seed = {"cloudInitNoCloud": {"userData": f"password: {SECRET}"}, "name": "seed"}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name, "namespace": "team", "resourceVersion": str(version), "uid": f"uid-{name}"},
+        "spec": {"template": {"spec": {"domain": {}, "volumes": [seed]}}},
+        **rest,
+    }
+
+
+def structured(name: str, **rest: Any) -> dict[str, Any]:
+    """A structured event with an object."""
+    return {**EVENT, "id": f"id-{name}", "data": machine(name), **rest}
+
+
+def names(url: str) -> set[str]:
+    """The live VMs."""
+    return {name for (name,) in conftest.execute(url, "SELECT name FROM virtual_machines")}
+
+
+def assert_empty(reply: processes.Reply, status: int = 204) -> None:
+    """An answer that Knative takes for done: no body, nothing that looks like a CloudEvent."""
+    assert (reply[0], reply[2]) == (status, b"")
+    assert not [name for name in reply[1] if name.startswith("ce-") or name == "content-type"]
+
+
+def assert_refused(reply: processes.Reply, status: int, sentence: str) -> None:
+    """An error: one sentence in JSON."""
+    assert reply[0] == status, reply
+    body = json.loads(reply[2])
+    assert list(body) == ["error"]
+    assert sentence in body["error"]
+    assert "\n" not in body["error"]
+    assert SECRET not in body["error"]
+    assert not [name for name in reply[1] if name.startswith("ce-")]
+
+
+def test_a_flat_event_is_stored(service: processes.Service, url: str) -> None:
+    """204, and the row is there."""
+    assert_empty(service.request("POST", "/", headers=flat(name="flat-1", id="f1")))
+    assert "flat-1" in names(url)
+
+
+def test_a_whole_object_is_stored_in_every_mode(service: processes.Service, url: str) -> None:
+    """Binary, structured, batched."""
+    headers = {**flat(), "Content-Type": "application/json"}
+    assert_empty(service.request("POST", "/", json.dumps(machine("binary")), headers))
+    assert_empty(service.request("POST", "/", json.dumps(structured("structured")), STRUCTURED))
+    batch = [structured("batched-1"), structured("batched-2"), {**EVENT, "type": "other"}]
+    assert_empty(service.request("POST", "/", json.dumps(batch), BATCH))
+    assert {"binary", "structured", "batched-1", "batched-2"} <= names(url)
+
+
+def test_duplicates_and_late_events_are_done(service: processes.Service) -> None:
+    """204 for what is known already, and for what is older."""
+    for _ in range(3):
+        assert_empty(service.request("POST", "/", headers=flat(name="again")))
+    assert_empty(service.request("POST", "/", headers=flat(name="again", time="2020-01-01T00:00:00Z")))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"type": "com.example.other"},
+        {"kind": "Pod"},
+        {"kind": "VirtualMachineInstanceMigration"},
+        {"apiversion": "vmoperator.vmware.com/v1alpha1"},
+    ],
+)
+def test_what_is_not_for_us_is_done(service: processes.Service, attributes: dict[str, str]) -> None:
+    """204 at once."""
+    assert_empty(service.request("POST", "/", headers=flat(**attributes)))
+
+
+def test_an_empty_batch_is_done(service: processes.Service) -> None:
+    """It is legal."""
+    assert_empty(service.request("POST", "/", "[]", BATCH))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "body", "headers"),
+    [
+        ("no ce- headers", "", {}),
+        ("is not JSON", "{oops", STRUCTURED),
+        ("is not JSON", "{oops", {**flat(), "Content-Type": "application/json"}),
+        ("the attribute id is missing", json.dumps({"specversion": "1.0", "type": "t", "source": "s"}), STRUCTURED),
+        ("no name", json.dumps({**EVENT, "data": {"metadata": {"namespace": "x"}}}), STRUCTURED),
+        ("NUL", json.dumps({**EVENT, "data": machine("nul\0")}), STRUCTURED),
+        ("is no whole number", "", flat(cpucores="many")),
+        ("is not an RFC 3339 time", "", flat(time="noon")),
+        ("is past what the ledger can hold", "", flat(resourceversion=str(2**63))),
+    ],
+)
+def test_what_can_never_be_stored_is_400(service: processes.Service, sentence: str, body: str, headers: Any) -> None:
+    """With a sentence; Knative sends it to the dead letter sink."""
+    assert_refused(service.request("POST", "/", body, headers), 400, sentence)
+
+
+def test_nothing_of_a_batch_is_stored_unless_all_is(service: processes.Service, url: str) -> None:
+    """The answer says which event was wrong."""
+    batch = [structured("whole-1"), structured("whole-2"), {**structured("x"), "data": {"metadata": {"name": "x"}}}]
+    reply = service.request("POST", "/", json.dumps(batch), BATCH)
+    assert_refused(reply, 400, "event 2 of the batch (id 'id-x'): the VirtualMachine has no namespace")
+    assert names(url).isdisjoint({"whole-1", "whole-2"})
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"])
+def test_a_wrong_method_is_405(service: processes.Service, method: str) -> None:
+    """And says what is right."""
+    status, headers, body = service.request(method, "/", headers=flat())
+    assert (status, headers["allow"]) == (405, "POST")
+    assert method == "HEAD" or "POST /" in json.loads(body)["error"]
+
+
+def test_a_wrong_path_is_never_404_for_an_event(service: processes.Service) -> None:
+    """Knative would retry that."""
+    assert_refused(service.request("POST", "/nowhere", headers=flat()), 422, "there is no '/nowhere' here")
+    assert service.request("GET", "/nowhere")[0] == 404
+
+
+def test_the_limit_is_a_limit(service: processes.Service) -> None:
+    """A body of just MAX_EVENT_BYTES is read, one byte more is 413, and so is an endless one."""
+    event = json.dumps(structured("large", pad="")).replace('"pad": ""', f'"pad": "{"x" * LIMIT}"')
+    event = event.replace("x" * LIMIT, "x" * (LIMIT - (len(event) - LIMIT)))
+    assert len(event) == LIMIT
+    assert_empty(service.request("POST", "/", event, STRUCTURED))
+    sentence = f"larger than MAX_EVENT_BYTES, {LIMIT} bytes"
+    assert_refused(service.request("POST", "/", event + " ", STRUCTURED), 413, sentence)
+    chunked = [event.encode()[start : start + 999] for start in range(0, LIMIT, 999)]
+    assert_empty(_chunked(service, iter(chunked)))
+    chunks = (b"x" * 1000 for _ in range(3000))
+    assert_refused(_chunked(service, chunks), 413, sentence)
+
+
+def _chunked(service: processes.Service, chunks: Iterator[bytes]) -> processes.Reply:
+    """Send a body without saying its length; the server may answer before it has all of it."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+        connection.putrequest("POST", "/")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.putheader("Content-Type", STRUCTURED["Content-Type"])
+        connection.endheaders()
+        with contextlib.suppress(OSError):  # the server may have said all that it wants to
+            for chunk in chunks:
+                connection.send(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+            connection.send(b"0\r\n\r\n")
+        with contextlib.closing(connection.getresponse()) as answer:
+            return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def test_health_answers_through_both_doors_alike(service: processes.Service) -> None:
+    """Liveness is OK; readiness names each dependency's state."""
+    status, headers, body = service.request("GET", "/health/liveness")
+    assert (status, headers["content-type"], body) == (200, "text/plain", b"OK")
+    status, headers, body = service.request("GET", "/health/readiness")
+    assert (status, headers["content-type"]) == (200, "text/plain")
+    assert json.loads(body)["database"] == "ok"
+
+
+def test_header_text_is_utf8_raw_or_encoded(service: processes.Service, url: str) -> None:
+    """As Knative sends it, and as the binding asks."""
+    raw = "büro netz %41".encode().decode("latin-1")
+    assert_empty(service.request("POST", "/", headers=flat(name="raw", network=raw)))
+    assert_empty(service.request("POST", "/", headers=flat(name="encoded", network="b%C3%BCro%20netz%20%2541")))
+    rows = conftest.execute(url, "SELECT network FROM virtual_machines WHERE name IN ('raw', 'encoded')")
+    assert rows == [("büro netz %41",)] * 2
+
+
+def test_a_log_line_tells_each_event_and_holds_no_payload(service: processes.Service) -> None:
+    """JSON, with a stable action; a raw VM holds cloud-init passwords."""
+    name = f"logged-{service.port}"
+    service.request("POST", "/", json.dumps(structured(name)), STRUCTURED)
+    lines = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
+    [line] = [line for line in lines if line.get("id") == f"id-{name}"]
+    assert (line["action"], line["message"], line["status"]) == ("event.handled", "stored", 204)
+    assert SECRET not in service.log()
+
+
+def test_without_a_database_a_vm_s_event_is_422(tmp_path: pathlib.Path) -> None:
+    """It can never be handled here; what is not for us is still done."""
+    with processes.gunicorn(tmp_path / "log", {}) as service:
+        assert_refused(service.request("POST", "/", headers=flat()), 422, "set DB_HOST or DATABASE_URL")
+        assert_empty(service.request("POST", "/", headers=flat(kind="Pod")))
+        assert service.readiness()["database"] == "not configured"
+
+
+@pytest.mark.parametrize("start", [processes.gunicorn, processes.func], ids=["gunicorn", "func"])
+def test_a_bad_setting_stops_the_start_with_one_line(tmp_path: pathlib.Path, start: Callable[..., Any]) -> None:
+    """It names the variable, not the value."""
+    environ = {"DATABASE_URL": "mysql://user:hunter2@host/x"}
+    with pytest.raises(AssertionError, match="the process ended with 1"), start(tmp_path / "log", environ):
+        pass
+    lines = [line for line in (tmp_path / "log").read_text().splitlines() if line]
+    assert len(lines) == 1
+    assert lines[0].startswith("vmledger: DATABASE_URL ")
+    assert "hunter2" not in lines[0]

@@ -1,0 +1,202 @@
+"""The same events give the same ledger, whatever their order, number, split and writers."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import datetime
+import itertools
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from function import database, events
+from function.inventory import group, store, vm
+
+Rows = list[tuple[Any, ...]]
+Query = Callable[..., Rows]
+
+TYPES = list(vm.STEPS)
+COLUMNS = ", ".join([*vm.COLUMNS, "version_number", "version_time", "version_step", "shape", "digest"])
+START = datetime.datetime(2026, 8, 20, 9, 0, tzinfo=datetime.UTC)
+
+
+@st.composite
+def changes(draw: st.DrawFn, *, versioned: st.SearchStrategy[bool]) -> vm.Change:
+    """One event about one of a few VMs: few names, versions, times and ids, so that they collide."""
+    number = draw(st.integers(1, 5)) if draw(versioned) else None
+    uid = draw(st.sampled_from([None, "first", "second"]))
+    cores = draw(st.integers(1, 3))
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": draw(st.sampled_from(["a", "b", "B", "é"])),
+        "source": "https://10.96.0.1:443",
+        "type": draw(st.sampled_from(TYPES)),
+        "kind": "VirtualMachine",
+        "cluster": draw(st.sampled_from(["east", "west"])),
+    }
+    if (seconds := draw(st.none() | st.integers(0, 4))) is not None:
+        attributes["time"] = START + datetime.timedelta(seconds=seconds)
+    name = draw(st.sampled_from(["alpha", "beta"]))
+    if draw(st.booleans()):
+        metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": number and str(number)}
+        spec = {"template": {"spec": {"domain": {"cpu": {"cores": cores}, "memory": {"guest": "1Gi"}}}}}
+        event = events.Event(attributes, {"metadata": metadata, "spec": spec})
+    else:
+        flat = {"name": name, "namespace": "team", "uid": uid, "resourceversion": number, "cpucores": cores}
+        event = events.Event({**attributes, **flat}, None)
+    return vm.change(event, cluster_name="default")
+
+
+SOME = st.lists(
+    changes(versioned=st.booleans()) | changes(versioned=st.just(True)) | changes(versioned=st.just(False)),
+    min_size=1,
+    max_size=12,
+)
+
+
+def expected(given: Iterable[vm.Change]) -> tuple[dict[Any, vm.Change], dict[Any, vm.Change]]:
+    """What the design says the history and the state are, by identity and by key."""
+    history: dict[Any, vm.Change] = {}
+    for change in given:
+        identity = (*change.key, change.version)
+        if identity not in history or change.rank < history[identity].rank:
+            history[identity] = change
+    state: dict[Any, vm.Change] = {}
+    for change in history.values():
+        if change.key not in state or change.version.order > state[change.key].version.order:
+            state[change.key] = change
+    return history, state
+
+
+def as_set(kept: Iterable[vm.Change]) -> set[tuple[Any, ...]]:
+    """What tells rows apart: the key, the version, and the digest of all that the event said."""
+    return {(*change.key, change.version.number, change.version.step, change.rank[-1]) for change in kept}
+
+
+def stored(query: Query, table: str) -> set[tuple[Any, ...]]:
+    """The same of a table."""
+    rows = query(f"SELECT cluster, namespace, name, version_number, version_step, digest FROM {table}")
+    assert len(rows) == len(set(rows))
+    return set(rows)
+
+
+def ledger(query: Query) -> tuple[Rows, Rows, Rows]:
+    """All that the ledger says, but for when it was written."""
+    view = query("SELECT * FROM virtual_machines ORDER BY cluster, namespace, name")
+    return (
+        query(f"SELECT {COLUMNS} FROM vm_state ORDER BY cluster, namespace, name"),
+        query(f"SELECT {COLUMNS} FROM vm_history ORDER BY {COLUMNS}"),
+        [row[:-1] for row in view],
+    )
+
+
+def batches(given: Sequence[vm.Change], cuts: Iterable[int]) -> list[Sequence[vm.Change]]:
+    """Split a sequence at the given places."""
+    places = sorted({0, len(given), *(cut % (len(given) + 1) for cut in cuts)})
+    return [given[start:end] for start, end in itertools.pairwise(places)]
+
+
+@hypothesis.given(given=SOME, order=st.randoms(use_true_random=False), cuts=st.lists(st.integers(0, 30), max_size=6))
+def test_any_order_duplicates_and_split_give_the_same_ledger(
+    given: list[vm.Change], order: random.Random, cuts: list[int], db: database.Database, query: Query
+) -> None:
+    """One by one, or shuffled with duplicates in batches: the ledger is the same, and what was designed."""
+    tables = store.Store(db)
+    query("TRUNCATE vm_state, vm_history")
+    for change in given:
+        tables.write([change])
+    first = ledger(query)
+    history, state = expected(given)
+    assert stored(query, "vm_history") == as_set(history.values())
+    assert stored(query, "vm_state") == as_set(state.values())
+
+    query("TRUNCATE vm_state, vm_history")
+    again = [*given, *order.choices(given, k=len(given))]
+    order.shuffle(again)
+    for batch in batches(again, cuts):
+        tables.write(batch)
+    assert ledger(query) == first
+
+
+@hypothesis.given(given=SOME)
+def test_the_state_is_the_newest_version_of_the_history(
+    given: list[vm.Change], db: database.Database, query: Query
+) -> None:
+    """SQL agrees with Python about what is newest."""
+    query("TRUNCATE vm_state, vm_history")
+    store.Store(db).write(given)
+    newest = query(
+        f"SELECT DISTINCT ON (cluster, namespace, name) {COLUMNS} FROM vm_history"
+        " ORDER BY cluster, namespace, name, version_number DESC, version_time DESC, version_step DESC"
+    )
+    assert query(f"SELECT {COLUMNS} FROM vm_state ORDER BY cluster, namespace, name") == newest
+
+
+@hypothesis.given(given=SOME)
+def test_writing_again_changes_nothing(given: list[vm.Change], db: database.Database, query: Query) -> None:
+    """A redelivery leaves even the times of writing as they were, and says that it was one."""
+    query("TRUNCATE vm_state, vm_history")
+    tables = store.Store(db)
+    tables.write(given)
+    before = query("SELECT * FROM vm_state ORDER BY 12, 5, 4"), query("SELECT * FROM vm_history ORDER BY 36, 35, 1, 2")
+    assert set(tables.write(given)) == {store.Outcome.DUPLICATE}
+    after = query("SELECT * FROM vm_state ORDER BY 12, 5, 4"), query("SELECT * FROM vm_history ORDER BY 36, 35, 1, 2")
+    assert after == before
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["each thread a connection", "grouped in one process"])
+def test_sixteen_threads_at_once_give_the_same_ledger(grouped: bool, url: str, query: Query) -> None:
+    """Batches over the same VMs in every order, from 16 threads: no deadlock, no lost change, the designed ledger."""
+    order = random.Random(7)
+    given = [_life(order) for _ in range(400)]
+    history, state = expected(given)
+    doors = [database.Database({"dsn": url}, timeout=30) for _ in range(1 if grouped else 16)]
+    together: group.GroupCommit[vm.Change, store.Outcome]
+    together = group.GroupCommit(store.Store(doors[0]).write, patience=30)
+    writers = [together.submit] * 16 if grouped else [store.Store(door).write for door in doors]
+
+    def deliver(number: int) -> None:
+        mine = random.Random(number)
+        shuffled = mine.sample(given, len(given))
+        for start in range(0, len(shuffled), 5):
+            writers[number](shuffled[start : start + 5])
+
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        list(threads.map(deliver, range(16)))
+    for door in doors:
+        door.close()
+    assert stored(query, "vm_history") == as_set(history.values())
+    assert stored(query, "vm_state") == as_set(state.values())
+
+
+def _life(order: random.Random) -> vm.Change:
+    """One change out of the lives of 20 VMs, each deleted and made again now and then."""
+    number = order.randint(1, 60)
+    attributes = {
+        "id": str(order.random()),
+        "type": order.choice(TYPES),
+        "time": START + datetime.timedelta(seconds=number),
+        "name": f"vm-{order.randint(1, 20)}",
+        "namespace": "team",
+        "uid": f"uid-{number // 20}",
+    }
+    if order.random() < 0.8:
+        attributes["resourceversion"] = str(number)
+    return vm.change(events.Event(attributes, None), cluster_name="east")
+
+
+def test_python_and_postgres_order_ids_alike(db: database.Database, query: Query) -> None:
+    """Ids are compared by code point in both, in whatever locale the database was made."""
+    base = events.Event(
+        {"id": "x", "type": TYPES[0], "name": "a", "namespace": "n", "resourceversion": "1", "time": START}, None
+    )
+    ids = ["B", "a", "Z", "_", "é", "ß", "\uff5a", "🐧", "10", "9", " ", "a "]
+    for name in ids:
+        renamed = dataclasses.replace(base, attributes={**base.attributes, "id": name})
+        store.Store(db).write([vm.change(renamed, cluster_name="c")])
+    assert query("SELECT id FROM vm_state") == [(min(ids),)]

@@ -1,0 +1,203 @@
+"""The door to Postgres: its errors become ours, its waits end, and it heals."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg2
+import psycopg2.errorcodes
+import psycopg2.errors
+import psycopg2.extensions
+import pytest
+
+from dev import postgres
+from function import database, errors, events
+from function.inventory import store, vm
+from tests import conftest
+
+Query = Callable[..., list[tuple[Any, ...]]]
+DRIVER = [
+    error
+    for _, error in [
+        *inspect.getmembers(psycopg2, inspect.isclass),
+        *inspect.getmembers(psycopg2.errors, inspect.isclass),
+    ]
+    if issubclass(error, psycopg2.Error)
+]
+
+
+@pytest.mark.parametrize("error", DRIVER, ids=lambda error: error.__name__)
+def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error]) -> None:
+    """Whatever psycopg2 can raise, and without its words: they may quote data."""
+    translated = database.translate(error("secret words"))
+    assert isinstance(translated, errors.BadEvent | errors.Unavailable | database.Conflict)
+    assert "secret" not in str(translated)
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (psycopg2.errors.NumericValueOutOfRange, errors.BadEvent),
+        (psycopg2.errors.UntranslatableCharacter, errors.BadEvent),
+        (psycopg2.errors.CheckViolation, errors.BadEvent),
+        (psycopg2.errors.ProgramLimitExceeded, errors.BadEvent),
+        (psycopg2.errors.DeadlockDetected, database.Conflict),
+        (psycopg2.errors.SerializationFailure, database.Conflict),
+        (psycopg2.errors.UndefinedTable, errors.SchemaOutdated),
+        (psycopg2.errors.AdminShutdown, errors.DatabaseUnavailable),
+        (psycopg2.errors.ReadOnlySqlTransaction, errors.DatabaseUnavailable),
+        (psycopg2.errors.DiskFull, errors.DatabaseUnavailable),
+        (psycopg2.errors.TooManyConnections, errors.DatabaseUnavailable),
+        (psycopg2.errors.InvalidPassword, errors.DatabaseUnavailable),
+        (psycopg2.errors.QueryCanceled, errors.DatabaseUnavailable),
+        (psycopg2.OperationalError, errors.DatabaseUnavailable),
+        (psycopg2.InterfaceError, errors.DatabaseUnavailable),
+    ],
+)
+def test_what_to_do_next_decides(error: type[psycopg2.Error], ours: type[Exception]) -> None:
+    """Never again, once more at once, or later."""
+    assert type(database.translate(error())) in (ours, *ours.__subclasses__())
+
+
+def change(name: str) -> vm.Change:
+    """A change of the VM team/name."""
+    attributes = {"id": "1", "type": next(iter(vm.STEPS)), "name": name, "namespace": "team", "resourceversion": "1"}
+    return vm.change(events.Event(attributes, None), cluster_name="c")
+
+
+def test_a_connection_that_was_cut_is_replaced_unnoticed(db: database.Database, query: Query) -> None:
+    """The caller's work runs on the new one."""
+    tables = store.Store(db)
+    tables.write([change("a")])
+    query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'vmledger'")
+    assert tables.write([change("b")]) == [store.Outcome.STORED]
+
+
+def test_a_process_holds_one_connection(db: database.Database, query: Query) -> None:
+    """However many threads write."""
+    tables = store.Store(db)
+    threads = [threading.Thread(target=tables.write, args=[[change(f"vm-{number}")]]) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vmledger' AND datname = current_database()"
+    assert query(count) == [(1,)]
+    assert query("SELECT count(*) FROM virtual_machines") == [(20,)]
+
+
+def test_a_deadlock_is_tried_again_inside(db: database.Database, url: str, query: Query) -> None:
+    """Somebody else's locks, in another order: the batch is stored, and the caller sees nothing of it."""
+    tables = store.Store(db)
+    tables.write([change("a"), change("b")])
+    other = psycopg2.connect(url)
+    with other.cursor() as cursor:
+        cursor.execute("SELECT FROM vm_state WHERE name = 'b' FOR UPDATE")
+        outcomes: list[Any] = []
+        writer = threading.Thread(target=lambda: outcomes.extend(tables.write([change("a"), change("b")])))
+        writer.start()
+        _wait_for_lock(query)
+        cursor.execute("SET deadlock_timeout = '10s'")  # the other one finds the deadlock, and gives way
+        cursor.execute("SELECT FROM vm_state WHERE name = 'a' FOR UPDATE")
+    other.commit()
+    other.close()
+    writer.join(10)
+    assert outcomes == [store.Outcome.DUPLICATE] * 2
+    query("SELECT pg_stat_force_next_flush()")
+    db.run(lambda cursor: cursor.execute("SELECT 1"))
+    end = time.monotonic() + 10
+    while query("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") != [(1,)]:
+        assert time.monotonic() < end, "there was no deadlock"
+
+
+def _wait_for_lock(query: Query) -> None:
+    end = time.monotonic() + 10
+    while query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
+        assert time.monotonic() < end, "nobody waits for a lock"
+
+
+def test_a_statement_that_waits_for_ever_is_given_up(url: str, query: Query) -> None:
+    """By the server, after its statement timeout."""
+    db = database.Database({"dsn": url}, timeout=20)
+    tables = store.Store(db)
+    tables.write([change("a")])
+    other = psycopg2.connect(url)
+    with other.cursor() as cursor:
+        cursor.execute("LOCK TABLE vm_state")
+        started = time.monotonic()
+        with pytest.raises(errors.DatabaseUnavailable, match="did not finish within 5 seconds"):
+            tables.write([change("a")])
+        assert time.monotonic() - started < 12
+    other.close()
+    assert tables.write([change("a")]) == [store.Outcome.DUPLICATE]
+    db.close()
+
+
+def test_a_turn_is_not_waited_for_longer_than_told(db: database.Database) -> None:
+    """While another thread holds the connection."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(_: Any) -> None:
+        entered.set()
+        leave.wait(10)
+
+    holder = threading.Thread(target=db.run, args=[hold])
+    holder.start()
+    entered.wait(10)
+    with pytest.raises(errors.DatabaseUnavailable, match="busy"):
+        db.run(lambda cursor: cursor.execute("SELECT 1"), timeout=0.1)
+    leave.set()
+    holder.join()
+
+
+@pytest.fixture
+def careless(url: str) -> str:
+    """A database whose defaults would break the ledger's promises."""
+    [(name,)] = conftest.execute(url, "SELECT current_database()")
+    for setting in (
+        "synchronous_commit = off",
+        "default_transaction_isolation = 'serializable'",
+        "statement_timeout = 0",
+        "timezone = 'Asia/Kathmandu'",
+    ):
+        conftest.execute(url, f"ALTER DATABASE {name} SET {setting}")
+    return url
+
+
+def test_a_session_is_what_the_ledger_needs(careless: str) -> None:
+    """Whatever the database's own defaults are."""
+    db = database.Database({"dsn": careless}, timeout=5)
+
+    def shown(cursor: Any) -> dict[str, str]:
+        names = ("synchronous_commit", "transaction_isolation", "statement_timeout", "TimeZone")
+        cursor.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
+        return dict(zip(names, cursor.fetchone(), strict=True))
+
+    assert db.run(shown) == {
+        "synchronous_commit": "on",
+        "transaction_isolation": "read committed",
+        "statement_timeout": "5s",
+        "TimeZone": "UTC",
+    }
+    db.close()
+
+
+def test_the_state_is_a_word_or_a_sentence(server: postgres.Postgres, url: str) -> None:
+    """For readiness."""
+    assert database.Database({"dsn": url}, timeout=5).state() == "ok"
+    nobody = database.Database({"dsn": server.url(user="nobody_here")}, timeout=5)
+    assert nobody.state().startswith("the database cannot be used now")
+
+
+def test_a_role_without_rights_is_told_what_to_run(url: str) -> None:
+    """503, because a migration mends it."""
+    conftest.execute(url, "CREATE ROLE powerless LOGIN")
+    db = database.Database({"dsn": url.replace("postgres@", "powerless@")}, timeout=5)
+    with pytest.raises(errors.DatabaseUnavailable, match="migrate` with DB_APP_ROLE"):
+        store.Store(db).write([change("a")])
+    db.close()
+    conftest.execute(url, "DROP ROLE powerless")

@@ -1,0 +1,205 @@
+"""The schema comes up to date from anything that was there before, and nothing is lost."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from dev import postgres
+from function import config, database, errors, events, migrate
+from function.inventory import store, vm
+from tests import conftest
+
+Make = Callable[..., str]
+ADD, UPDATE, DELETE = vm.STEPS
+
+
+def run(url: str, **environ: str) -> str:
+    """Migrate; return what was said."""
+    out = io.StringIO()
+    migrate.run(config.Settings.from_env({"DATABASE_URL": url, **environ}), out)
+    return out.getvalue()
+
+
+def test_from_nothing_and_again(new_database: Make) -> None:
+    """The first run applies, the second says that there is nothing to do."""
+    url = new_database()
+    assert "applied 0001.ledger" in run(url)
+    assert run(url) == "the schema is up to date\n"
+
+
+def test_from_every_earlier_version(new_database: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that stopped after any number of migrations comes up to date, with its rows."""
+    names = database.migrations()
+    for count in range(len(names)):
+        url = new_database()
+        partial = tmp_path / str(count)
+        partial.mkdir()
+        for name in names[:count]:
+            (partial / f"{name}.sql").symlink_to(database.MIGRATIONS / f"{name}.sql")
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "MIGRATIONS", partial)
+            patch.setattr(migrate, "GRANTS", {})
+            run(url)
+        run(url)
+        applied = conftest.execute(url, "SELECT migration_id FROM _yoyo_migration ORDER BY 1")
+        assert [name for (name,) in applied] == names
+
+
+def test_two_at_once_take_turns(new_database: Make) -> None:
+    """Both succeed, and each migration is applied once."""
+    url = new_database()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda _: _process(url), range(4)))
+    assert [process.returncode for process in said] == [0] * 4, [process.stderr for process in said]
+    assert sum("applied 0001.ledger" in process.stdout for process in said) == 1
+
+
+def _process(url: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "function", "migrate"]
+    return subprocess.run(command, env={**os.environ, "DATABASE_URL": url}, capture_output=True, text=True, check=False)
+
+
+def test_a_lock_left_by_a_killed_migration_does_not_hold(new_database: Make) -> None:
+    """Yoyo's own lock is a row that outlives its process."""
+    url = new_database()
+    run(url)
+    conftest.execute(url, "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 1)")
+    assert run(url) == "the schema is up to date\n"
+
+
+@pytest.fixture
+def role(server: postgres.Postgres) -> Iterator[str]:
+    """A role that may log in and nothing else."""
+    conftest.execute(server.url(), "CREATE ROLE ledger_app LOGIN")
+    yield "ledger_app"
+    conftest.execute(server.url(), "DROP OWNED BY ledger_app")
+    conftest.execute(server.url(), "DROP ROLE ledger_app")
+
+
+def test_the_application_s_role_can_do_its_work_and_no_more(new_database: Make, role: str) -> None:
+    """It stores events; it cannot delete, truncate, drop or create."""
+    url = new_database()
+    run(url, DB_APP_ROLE=role)
+    mine = url.replace("postgres@", f"{role}@")
+    event = events.Event({"id": "1", "type": ADD, "name": "a", "namespace": "b", "resourceversion": "1"}, None)
+    db = database.Database({"dsn": mine}, timeout=5)
+    assert store.Store(db).write([vm.change(event, cluster_name="c")]) == [store.Outcome.STORED]
+    db.close()
+    for sql in (
+        "DELETE FROM vm_history",
+        "TRUNCATE vm_state",
+        "DROP VIEW virtual_machines",
+        "CREATE TABLE x ()",
+        "ALTER TABLE vm_state ADD x int",
+        "DELETE FROM _yoyo_migration",
+    ):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            conftest.execute(mine, sql)
+    conftest.execute(url, f"DROP OWNED BY {role}")
+
+
+def test_a_role_that_does_not_exist_is_a_sentence(new_database: Make) -> None:
+    """It names the variable."""
+    with pytest.raises(errors.Refused, match="DB_APP_ROLE names a role that does not exist"):
+        run(new_database(), DB_APP_ROLE="nobody-here")
+
+
+PUBLISHED = """
+CREATE TABLE virtual_machines (type {text}, id {text}, kind {text}, name {text}, namespace {text}, time {time},
+    cpucores {number}, cpusockets {number}, memory {text}, storageclass {text}, network {text})
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "time", "number"),
+    [("varchar(255)", "timestamptz", "int"), ("text", "text", "text"), ("text", "timestamp", "bigint")],
+)
+def test_the_published_table_is_kept_and_imported(new_database: Make, text: str, time: str, number: str) -> None:
+    """Its rows are the history's beginning; the state is the newest of them; what names no VM is counted."""
+    url = new_database()
+    conftest.execute(url, PUBLISHED.format(text=text, time=time, number=number))
+    rows = [
+        (ADD, "1", "VirtualMachine", "a", "ns", "2025-04-10T08:59:25.407Z", "1", "2", "2Gi", "", "default"),
+        (ADD, "1", "VirtualMachine", "a", "ns", "2025-04-10T08:59:25.407Z", "1", "2", "2Gi", "", "default"),
+        (DELETE, "3", "VirtualMachine", "b", "ns", "2025-04-10T09:09:48.276Z", "1", "1", "2Gi", None, "default"),
+        (ADD, "2", "VirtualMachine", "b", "ns", "2025-04-10T08:59:26.695Z", "0", "0", "", "", ""),
+        (ADD, "4", None, None, None, None, "0", "0", None, None, None),
+    ]
+    for row in rows:
+        conftest.execute(url, f"INSERT INTO virtual_machines VALUES ({', '.join(['%s'] * 11)})", row)
+    said = run(url, CLUSTER_NAME="old")
+    assert "imported 4 rows of the published table" in said
+    assert "left out 1 rows" in said
+    assert conftest.execute(url, "SELECT count(*) FROM virtual_machines_published") == [(5,)]
+    columns = "cluster, name, cpucores, cpusockets, vcpus, memory_bytes, storageclass, network, extract(year from time)"
+    assert conftest.execute(url, f"SELECT {columns} FROM virtual_machines") == [
+        ("old", "a", 1, 2, 2, 2**31, None, "default", 2025)
+    ]
+    history = conftest.execute(url, "SELECT id, vcpus FROM vm_history ORDER BY id")
+    assert history == [("1", 2), ("2", None), ("3", 1)]
+    assert run(url) == "the schema is up to date\n"
+
+
+def test_a_large_published_table_is_imported_in_pages(new_database: Make) -> None:
+    """More rows than fit a page, and none is forgotten."""
+    url = new_database()
+    conftest.execute(url, PUBLISHED.format(text="text", time="text", number="int"))
+    count = 3 * migrate.PAGE + 7
+    conftest.execute(
+        url,
+        "INSERT INTO virtual_machines SELECT %s, n::text, 'VirtualMachine', 'vm-' || n, 'ns',"
+        " '2025-04-10 08:59:25.407', 1, 1, '1Gi', NULL, 'default' FROM generate_series(1, %s) n",
+        [ADD, count],
+    )
+    run(url)
+    assert conftest.execute(url, "SELECT count(*) FROM virtual_machines") == [(count,)]
+
+
+def test_another_table_of_that_name_stops_the_migration(new_database: Make) -> None:
+    """What is not the published table is not touched."""
+    url = new_database()
+    conftest.execute(url, "CREATE TABLE virtual_machines (mine int)")
+    with pytest.raises(errors.DatabaseUnavailable, match="rename it, then migrate again"):
+        run(url)
+    assert conftest.execute(url, "SELECT count(*) FROM virtual_machines") == [(0,)]
+
+
+def test_an_older_schema_is_503_until_it_is_migrated(new_database: Make) -> None:
+    """The sentence says what to do; afterwards the same door works, without a restart."""
+    url = new_database()
+    db = database.Database({"dsn": url}, timeout=5)
+    tables = store.Store(db)
+    event = events.Event({"id": "1", "type": ADD, "name": "a", "namespace": "b", "resourceversion": "1"}, None)
+    change = vm.change(event, cluster_name="c")
+    with pytest.raises(errors.SchemaOutdated, match="run `python -m function migrate`"):
+        tables.write([change])
+    assert "older than this function needs" in db.state()
+    run(url)
+    assert tables.write([change]) == [store.Outcome.STORED]
+    assert db.state() == "ok"
+    db.close()
+
+
+def test_the_command_says_in_one_line_what_is_wrong() -> None:
+    """No database named, or none there: a sentence and exit code 1, without a traceback or a password."""
+    for environ, sentence in (
+        ({}, "no database is configured"),
+        ({"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "Connection refused"),
+        ({"DB_PORT": "x"}, "DB_PORT must be a whole number"),
+    ):
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("DB_", "DATABASE_", "PG"))}
+        command = [sys.executable, "-m", "function", "migrate"]
+        done = subprocess.run(command, env={**clean, **environ}, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert "hunter2" not in done.stderr

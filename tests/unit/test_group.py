@@ -1,0 +1,159 @@
+"""Group commit: one write for many, each told the truth about its own."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from function import errors
+from function.inventory import group
+
+
+class Gate:
+    """A write that waits until it is let through, and remembers its groups."""
+
+    def __init__(self, poison: str | None = None) -> None:
+        self.groups: list[list[str]] = []
+        self.stored: list[str] = []
+        self.seconds: list[float] = []
+        self.open = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.poison = poison
+        self.failure: Exception | None = None
+
+    def write(self, items: Sequence[str], seconds: float) -> Sequence[str]:
+        """Store the items, all or none."""
+        self.groups.append(list(items))
+        self.seconds.append(seconds)
+        self.entered.release()
+        assert self.open.wait(10)
+        if self.failure:
+            raise self.failure
+        if self.poison in items:
+            raise errors.BadEvent("poison")
+        self.stored.extend(items)
+        return [item.upper() for item in items]
+
+
+Submit = Callable[[str], "concurrent.futures.Future[Sequence[str]]"]
+
+
+def held(
+    gate: Gate, commit: group.GroupCommit[str, str], pool: concurrent.futures.Executor, items: str
+) -> list[concurrent.futures.Future[Sequence[str]]]:
+    """Submit a first item, and the others while it is being written."""
+    first = pool.submit(commit.submit, ["first"])
+    assert gate.entered.acquire(timeout=10)
+    rest = []
+    for item in items:
+        rest.append(pool.submit(commit.submit, [item]))
+        while len(commit._waiting) < len(rest):
+            threading.Event().wait(0.001)
+    return [first, *rest]
+
+
+@pytest.fixture
+def pool() -> concurrent.futures.ThreadPoolExecutor:
+    """Threads, as many as requests."""
+    return concurrent.futures.ThreadPoolExecutor(32)
+
+
+def test_a_single_request_is_written_at_once() -> None:
+    """By its own thread, without a wait."""
+    gate = Gate()
+    gate.open.set()
+    commit = group.GroupCommit(gate.write, patience=5)
+    assert commit.submit(["a", "b"]) == ["A", "B"]
+    assert commit.submit(["c"]) == ["C"]
+    assert gate.groups == [["a", "b"], ["c"]]
+
+
+def test_what_comes_during_a_write_shares_the_next(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """Two writes for six requests, and each gets its own results."""
+    gate = Gate()
+    commit = group.GroupCommit(gate.write, patience=10)
+    waiting = held(gate, commit, pool, "abcde")
+    gate.open.set()
+    assert [list(future.result(10)) for future in waiting] == [["FIRST"], ["A"], ["B"], ["C"], ["D"], ["E"]]
+    assert gate.groups == [["first"], ["a", "b", "c", "d", "e"]]
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_poisoned_request_fails_alone(pool: concurrent.futures.ThreadPoolExecutor, place: int) -> None:
+    """Wherever it stands in the group."""
+    gate = Gate(poison="abcde"[place])
+    commit = group.GroupCommit(gate.write, patience=10)
+    waiting = held(gate, commit, pool, "abcde")
+    gate.open.set()
+    for letter, future in zip(["first", *"abcde"], waiting, strict=True):
+        if letter == gate.poison:
+            with pytest.raises(errors.BadEvent):
+                future.result(10)
+        else:
+            assert list(future.result(10)) == [letter.upper()]
+    assert gate.stored == ["first", *(letter for letter in "abcde" if letter != gate.poison)]
+
+
+def test_a_failed_write_fails_its_group_and_not_the_next(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """503 for all that was in it; the next request tries anew."""
+    gate = Gate()
+    commit = group.GroupCommit(gate.write, patience=10)
+    waiting = held(gate, commit, pool, "abc")
+    gate.failure = errors.DatabaseUnavailable("gone")
+    gate.open.set()
+    for future in waiting:
+        with pytest.raises(errors.DatabaseUnavailable):
+            future.result(10)
+    gate.failure = None
+    assert commit.submit(["d"]) == ["D"]
+
+
+def test_a_request_waits_no_longer_than_its_patience(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """While somebody else's write hangs; and what it gave up is not written behind its back."""
+    gate = Gate()
+    commit = group.GroupCommit(gate.write, patience=0.2)
+    first, impatient = held(gate, commit, pool, "a")
+    with pytest.raises(errors.DatabaseUnavailable):
+        impatient.result(10)
+    gate.open.set()
+    assert list(first.result(10)) == ["FIRST"]
+    assert commit.submit(["b"]) == ["B"]
+    assert gate.stored == ["first", "b"]
+
+
+def test_a_leader_that_waited_has_less_time_left(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """The patience is for the whole wait: for others' writes and for one's own."""
+    gate = Gate()
+    commit = group.GroupCommit(gate.write, patience=10)
+    waiting = held(gate, commit, pool, "a")
+    threading.Event().wait(0.2)
+    gate.open.set()
+    for future in waiting:
+        future.result(10)
+    assert gate.seconds[0] > 9.9
+    assert gate.seconds[1] < 9.8
+
+
+def test_a_group_has_an_end(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """No group is larger than asked; a single request may be."""
+    gate = Gate()
+    commit = group.GroupCommit(gate.write, most=2, patience=10)
+    waiting = held(gate, commit, pool, "abcde")
+    gate.open.set()
+    for future in waiting:
+        future.result(10)
+    assert [len(items) for items in gate.groups] == [1, 2, 2, 1]
+    assert len(commit.submit(["x", "y", "z"])) == 3
+
+
+def test_many_threads_are_all_told(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """Nobody is forgotten, nothing is written twice."""
+    gate = Gate()
+    gate.open.set()
+    commit = group.GroupCommit(gate.write, patience=10)
+    results = list(pool.map(lambda number: commit.submit([f"v{number}"]), range(2000)))
+    assert [list(result) for result in results] == [[f"V{number}"] for number in range(2000)]
+    assert sorted(gate.stored) == sorted(f"v{number}" for number in range(2000))

@@ -1,0 +1,282 @@
+"""What an event says becomes the right row."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import pathlib
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from function import errors, events
+from function.inventory import vm
+
+SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
+ADD, UPDATE, DELETE = vm.STEPS
+TIME = "2026-10-01T00:00:00Z"
+
+
+def event(data: Any, **attributes: Any) -> events.Event:
+    """An event as the edge gives it."""
+    known = {"id": "e1", "source": "https://10.96.0.1:443", "specversion": "1.0", "type": UPDATE, "time": TIME}
+    known |= attributes
+    if known["time"] is not None:
+        known["time"] = events.parse_time(known["time"], "time")
+    return events.Event({key: value for key, value in known.items() if value is not None}, data)
+
+
+def row(data: Any, **attributes: Any) -> vm.VirtualMachine:
+    """The row that an event gives."""
+    return vm.change(event(data, **attributes), cluster_name="here").vm
+
+
+def machine(**spec: Any) -> dict[str, Any]:
+    """An object with just what every VM has."""
+    return {"metadata": {"name": "a", "namespace": "b", "resourceVersion": "5"}, "spec": spec}
+
+
+def guest(**parts: Any) -> dict[str, Any]:
+    """An object with a template's spec."""
+    return machine(template={"spec": parts})
+
+
+def flat(**attributes: Any) -> vm.VirtualMachine:
+    """The row of a flat event."""
+    return row(None, **{"name": "a", "namespace": "b", **attributes})
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_each_sample_gives_its_row(path: pathlib.Path) -> None:
+    """Each sample says which columns it must give."""
+    sample = json.loads(path.read_text())
+    given = row(sample["object"], type=sample["type"])
+    shown = {name: getattr(given, name) for name in sample["row"]}
+    shown = {
+        name: value.isoformat() if isinstance(value, datetime.datetime) else value for name, value in shown.items()
+    }
+    assert shown == sample["row"], sample["covers"]
+
+
+def test_the_flat_form_gives_what_it_carries() -> None:
+    """Numbers come as text; what is not carried is None; a missing part of the topology counts one."""
+    given = flat(
+        cpucores="4", cpusockets="2", memory="8Gi", storageclass="san", network="default", kind="VirtualMachine"
+    )
+    assert (given.cpucores, given.cpusockets, given.cputhreads, given.vcpus) == (4, 2, None, 8)
+    assert (given.memory, given.memory_bytes) == ("8Gi", 2**33)
+    assert (given.storageclass, given.network, given.kind) == ("san", "default", "VirtualMachine")
+    assert (given.uid, given.resource_version, given.disks, given.run_strategy) == (None, None, None, None)
+
+
+def test_a_flat_event_of_an_instancetype_vm_knows_no_size() -> None:
+    """Absent attributes are unknown, never 1 and 0."""
+    given = flat()
+    assert (given.cpucores, given.cpusockets, given.vcpus, given.memory, given.memory_bytes) == (None,) * 5
+
+
+def test_empty_attributes_are_absent() -> None:
+    """A transformer may send empty text where there was nothing."""
+    given = flat(cpucores="", memory="", network="", storageclass="", resourceversion="")
+    assert (given.cpucores, given.memory, given.network, given.storageclass) == (None,) * 4
+
+
+def test_the_flat_form_may_carry_uid_and_resource_version() -> None:
+    """Then it is ordered as an object is."""
+    change = vm.change(event(None, name="a", namespace="b", uid="u", resourceversion="12"), cluster_name="here")
+    assert (change.vm.uid, change.vm.resource_version, change.version) == ("u", 12, vm.Version(12, None, 1))
+
+
+def test_the_flat_fields_may_be_data() -> None:
+    """Newer versions of the published example send them so, networks as a list."""
+    given = row({"name": "a", "namespace": "b", "cpucores": 2, "memory": "1Gi", "network": ["x", "y", "x"]})
+    assert (given.name, given.cpucores, given.memory_bytes, given.network) == ("a", 2, 2**30, "x,y")
+
+
+def test_an_array_that_kafka_made_text_is_joined() -> None:
+    """The Kafka Broker writes an attribute that is an array as JSON text."""
+    assert flat(network='["default","vlan-100"]').network == "default,vlan-100"
+
+
+def test_object_and_flat_form_agree_where_they_carry_the_same() -> None:
+    """The same facts give the same columns."""
+    domain = {"cpu": {"cores": 4, "sockets": 2}, "memory": {"guest": "0.5Gi"}}
+    whole = row(guest(domain=domain, networks=[{"name": "n"}]))
+    same = flat(cpucores="4", cpusockets="2", memory="0.5Gi", network="n")
+    for column in ("name", "namespace", "cpucores", "cpusockets", "vcpus", "memory", "memory_bytes", "network", "kind"):
+        assert getattr(whole, column) == getattr(same, column), column
+
+
+@pytest.mark.parametrize(
+    ("attributes", "cluster"), [({"cluster": "prod-1"}, "prod-1"), ({}, "here"), ({"cluster": ""}, "here")]
+)
+def test_the_cluster_is_the_attribute_else_the_setting(attributes: dict[str, str], cluster: str) -> None:
+    """The event's source is an address that many clusters share."""
+    assert row(machine(), **attributes).cluster == cluster
+
+
+def test_a_delete_is_dated_by_its_event() -> None:
+    """The tombstone has the event's time, or the object's, or the epoch; always the same for the same event."""
+    gone = {"metadata": {"name": "a", "namespace": "b", "deletionTimestamp": "2026-09-01T00:00:00Z"}}
+    assert row(gone, type=DELETE).deleted_at == events.parse_time(TIME, "")
+    assert row(gone, type=DELETE, time=None).deleted_at == events.parse_time("2026-09-01T00:00:00Z", "")
+    assert row(machine(), type=DELETE, time=None).deleted_at == datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    assert row(gone, type=UPDATE).deleted_at is None
+
+
+def test_a_resource_version_outranks_any_time() -> None:
+    """And among times the later, and at one time delete over update over add."""
+    order = [
+        vm.Version(-1, None, 2),
+        vm.Version(-1, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), 0),
+        vm.Version(-1, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), 2),
+        vm.Version(-1, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC), 0),
+        vm.Version(1, None, 0),
+        vm.Version(9, None, 1),
+        vm.Version(10, None, 0),
+    ]
+    assert sorted(order, key=lambda version: version.order) == order
+
+
+def test_the_fuller_then_earlier_then_smaller_event_is_kept() -> None:
+    """Of two events about one version: object over flat, earlier time, smaller id."""
+    data = machine()
+    flat_first = event(None, name="a", namespace="b", resourceversion="5", time="2026-01-01T00:00:00Z", id="1")
+    early = event(data, time="2026-01-02T00:00:00Z", id="9")
+    small = event(data, id="a")
+    large = event(data, id="b")
+    timeless = event(data, id="0", time=None)
+    ranked = [early, small, large, timeless, flat_first]
+    changes = [vm.change(item, cluster_name="here") for item in reversed(ranked)]
+    assert len({change.version for change in changes}) == 1
+    assert [change.vm.id for change in sorted(changes, key=lambda change: change.rank)] == ["9", "a", "b", "0", "1"]
+
+
+REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
+    ("no name", {"metadata": {"namespace": "b"}}, {"name": "a"}),
+    ("no name", None, {"namespace": "b"}),
+    ("no name", {"metadata": {"name": "", "namespace": "b"}}, {}),
+    ("no namespace", {"metadata": {"name": "a"}}, {"namespace": "b"}),
+    ("no name", {"spec": {}}, {"name": "a", "namespace": "b"}),
+    ("data.metadata.name is no text", {"metadata": {"name": 5, "namespace": "b"}}, {}),
+    ("the name holds a NUL", {"metadata": {"name": "a\0", "namespace": "b"}}, {}),
+    ("the labels hold", {"metadata": {"name": "a", "namespace": "b", "labels": {"x": "\0"}}}, {}),
+    ("the labels hold", {"metadata": {"name": "a", "namespace": "b", "labels": {"\0": "x"}}}, {}),
+    ("the status holds a NUL", {**machine(), "status": {"printableStatus": "a\0b"}}, {}),
+    ("the name holds half a character", {"metadata": {"name": "\ud800", "namespace": "b"}}, {}),
+    ("the name is longer than 253 bytes", {"metadata": {"name": "ü" * 127, "namespace": "b"}}, {}),
+    ("the id holds a NUL", machine(), {"id": "a\0"}),
+    (
+        "resource_version 9223372036854775808",
+        {"metadata": {"name": "a", "namespace": "b", "resourceVersion": str(2**63)}},
+        {},
+    ),
+    ("data.metadata.resourceVersion 'x1'", {"metadata": {"name": "a", "namespace": "b", "resourceVersion": "x1"}}, {}),
+    ("data.metadata.resourceVersion '٣'", {"metadata": {"name": "a", "namespace": "b", "resourceVersion": "٣"}}, {}),
+    ("generation", {"metadata": {"name": "a", "namespace": "b", "generation": 2**63}}, {}),
+    (
+        "data.metadata.creationTimestamp 'noon'",
+        {"metadata": {"name": "a", "namespace": "b", "creationTimestamp": "noon"}},
+        {},
+    ),
+    ("data.metadata.labels is no JSON object", {"metadata": {"name": "a", "namespace": "b", "labels": []}}, {}),
+    ("data.spec is no JSON object", {"metadata": {"name": "a", "namespace": "b"}, "spec": [1]}, {}),
+    ("cpucores 2147483648", guest(domain={"cpu": {"cores": 2**31}}), {}),
+    ("the vcpus", guest(domain={"cpu": {"cores": 2**20, "sockets": 2**20}}), {}),
+    ("negative", guest(domain={"cpu": {"cores": -1}}), {}),
+    ("domain.cpu.cores 'four'", guest(domain={"cpu": {"cores": "four"}}), {}),
+    ("memory.guest 'lots' is not a Kubernetes quantity", guest(domain={"memory": {"guest": "lots"}}), {}),
+    ("memory_bytes", guest(domain={"memory": {"guest": "8Ei"}}), {}),
+    (
+        "disk_bytes",
+        machine(dataVolumeTemplates=[{"spec": {"pvc": {"resources": {"requests": {"storage": "5E"}}}}}] * 2),
+        {},
+    ),
+    ("networks is no list of JSON objects", guest(networks=["default"]), {}),
+    ("it is no JSON object", [1, 2], {}),
+    ("it is no JSON object", "text", {}),
+    ("it is no JSON object", b"bytes", {}),
+    ("the attribute cpucores 'x' is no whole number", None, {"name": "a", "namespace": "b", "cpucores": "x"}),
+    ("the attribute cpucores '-1'", None, {"name": "a", "namespace": "b", "cpucores": "-1"}),
+    ("the attribute memory '1KB'", None, {"name": "a", "namespace": "b", "memory": "1KB"}),
+    ("cpusockets 99999999999", None, {"name": "a", "namespace": "b", "cpusockets": "99999999999"}),
+    ("the network holds a NUL", None, {"name": "a", "namespace": "b", "network": "a\0b"}),
+]
+
+
+@pytest.mark.parametrize(("sentence", "data", "attributes"), REFUSED, ids=[case[0] for case in REFUSED])
+def test_what_can_never_be_a_row_is_refused_with_its_place(
+    sentence: str, data: Any, attributes: dict[str, Any]
+) -> None:
+    """The sentence says what was wrong and where."""
+    with pytest.raises(errors.BadEvent) as refusal:
+        row(data, **attributes)
+    assert sentence in str(refusal.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+WHOLE: dict[str, Any] = json.loads((SAMPLES[0].parent / "storage.json").read_text())["object"]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy with another value at one place."""
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+@hypothesis.given(place=st.sampled_from(places(WHOLE)), new=JSON)
+def test_any_value_at_any_place_is_a_row_or_a_sentence(place: tuple[Any, ...], new: Any) -> None:
+    """An object that is broken anywhere gives a row or a BadEvent, and nothing else."""
+    try:
+        change = vm.change(event(replaced(WHOLE, place, new)), cluster_name="here")
+    except errors.BadEvent as exc:
+        assert 0 < len(str(exc)) < 300
+        assert "\n" not in str(exc)
+    else:
+        assert json.loads(change.payload + "}")["name"] == change.vm.name
+        change.payload.encode()
+
+
+@hypothesis.given(
+    attributes=st.dictionaries(
+        st.sampled_from(
+            [
+                "name",
+                "namespace",
+                "cpucores",
+                "memory",
+                "network",
+                "storageclass",
+                "uid",
+                "resourceversion",
+                "cluster",
+                "kind",
+            ]
+        ),
+        st.text() | st.integers() | st.booleans(),
+    )
+)
+def test_any_attributes_are_a_row_or_a_sentence(attributes: dict[str, Any]) -> None:
+    """The same for the flat form."""
+    try:
+        change = vm.change(event(None, **attributes), cluster_name="here")
+    except errors.BadEvent as exc:
+        assert 0 < len(str(exc)) < 300
+    else:
+        assert change.vm.name
+        assert change.vm.namespace
