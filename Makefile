@@ -44,5 +44,5 @@ clean:  ## Remove the virtual environment and the embedded database
 	@echo "setting up .venv (once)"
 	@$(PYTHON) -m venv --clear .venv 2>.venv.log || { echo "could not make a virtual environment with $(PYTHON); on Debian: apt install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock 2>.venv.log || \
-		{ echo "could not install the dependencies: is the network there? $$(grep -m1 ERROR .venv.log)"; rm -rf .venv; exit 1; }
+		{ echo "could not install the dependencies: is the network there? $$(grep -m1 ERROR .venv.log)"; rm -rf .venv .venv.log; exit 1; }
 	@rm -f .venv.log; touch $@

@@ -43,9 +43,16 @@ SET statement_timeout = '{int(STATEMENT_SECONDS * 1000)}ms';
 SET idle_in_transaction_session_timeout = '30s';
 SET default_transaction_isolation = 'read committed';
 SET TimeZone = 'UTC';
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET jit = off;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 """
-"""What the ledger needs of a session, whatever the server's defaults: "off" would lose acknowledged events."""
+"""What the function needs of a session, whatever the server's defaults.
+
+With synchronous_commit off, acknowledged events could be lost.
+Statements are planned once, maybe when the tables are empty, and kept: so the plan must be by index from the start.
+"""
 
 TCP = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
@@ -95,7 +102,12 @@ def translate(exc: psycopg2.Error) -> Exception:
     match exc:
         case psycopg2.errors.SerializationFailure() | psycopg2.errors.DeadlockDetected():
             return Conflict()
-        case psycopg2.DataError() | psycopg2.IntegrityError() | psycopg2.errors.ProgramLimitExceeded():
+        case (
+            psycopg2.DataError()
+            | psycopg2.IntegrityError()
+            | psycopg2.errors.ProgramLimitExceeded()
+            | psycopg2.errors.StatementTooComplex()
+        ):
             return Unstorable(f"the database can never store a value of this event ({_name(exc)})")
         case psycopg2.errors.UndefinedTable() | psycopg2.errors.UndefinedColumn() | psycopg2.errors.UndefinedFunction():
             return errors.SchemaOutdated(OUTDATED)

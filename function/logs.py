@@ -11,8 +11,10 @@ import json
 import logging
 import sys
 
+import msgspec
+
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
-_encode = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":")).encode
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 _COLORS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 
 
@@ -29,7 +31,10 @@ class JsonFormatter(logging.Formatter):
         line = {"time": time, "level": record.levelname, "message": record.getMessage(), **_fields(record)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _encode(line).encode("utf-8", "backslashreplace").decode()
+        try:
+            return _encode(line).decode()
+        except UnicodeEncodeError:  # half a character, which an event's id may hold
+            return json.dumps(line, default=str)
 
 
 class TerminalFormatter(logging.Formatter):
@@ -53,6 +58,9 @@ def configuration(level: str) -> dict[str, object]:
     """Return the logging configuration (``logging.config.dictConfig``) for this process."""
     formatter = TerminalFormatter if sys.stderr.isatty() else JsonFormatter
     logging.raiseExceptions = False  # a closed standard error must not fail an event
+    # What no line of ours says need not be found out for each (logging's own advice, "Optimization").
+    logging._srcfile = None  # type: ignore[attr-defined]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -63,5 +71,9 @@ def configuration(level: str) -> dict[str, object]:
             "gunicorn.error": {"level": "INFO", "propagate": True},
             "gunicorn.access": {"level": "WARNING", "propagate": True},
             "yoyo": {"level": "WARNING"},
+            # These would log urls, and a webhook's url is a secret.
+            "urllib3": {"level": "CRITICAL"},
+            "httpx2": {"level": "WARNING"},
+            "httpcore2": {"level": "WARNING"},
         },
     }

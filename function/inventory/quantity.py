@@ -8,6 +8,7 @@ Source: apimachinery ``pkg/api/resource/quantity.go``, and the pattern that Kube
 from __future__ import annotations
 
 import decimal
+import functools
 import re
 
 from function import errors
@@ -25,15 +26,21 @@ def whole(text: str, where: str) -> int:
 
     Raises :class:`errors.BadEvent` with ``where`` in its sentence when ``text`` is no quantity.
     """
-    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
+    amount = _parse(text) if len(text) <= _LONGEST else None
+    if amount is None:
+        raise errors.BadEvent(f"{where} {errors.shown(text)} is not a Kubernetes quantity that the ledger can hold")
+    return amount
+
+
+@functools.lru_cache(maxsize=1024)  # a cluster's VMs come in few sizes
+def _parse(text: str) -> int | None:
+    match = _QUANTITY.fullmatch(text)
     if match is None or len(match[3] or "") > 4:
-        raise errors.BadEvent(f"{where} {errors.shown(text)} is not a Kubernetes quantity")
+        return None
     number, suffix, exponent = match.groups()
     value = decimal.Decimal(number)
     if suffix in _POWERS_OF_TWO:
         value = _EXACT.multiply(value, decimal.Decimal(2 ** _POWERS_OF_TWO[suffix]))
     else:
         value = value.scaleb(int(exponent) if exponent else _POWERS_OF_TEN.get(suffix, 0), _EXACT)
-    if value.adjusted() > 40:
-        raise errors.BadEvent(f"{where} {errors.shown(text)} is more than the ledger can hold")
-    return int(value.to_integral_value(decimal.ROUND_UP))
+    return int(value.to_integral_value(decimal.ROUND_UP)) if value.adjusted() <= 40 else None

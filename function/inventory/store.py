@@ -129,7 +129,7 @@ def _distinct(
 
 
 def _json(changes: Sequence[vm.Change]) -> str:
-    return "[" + "},".join(change.payload for change in changes) + "}]"
+    return "[" + b",".join([change.payload for change in changes]).decode() + "]"
 
 
 def _outcome(recorded: bool, newest: bool, outranked: bool) -> Outcome:

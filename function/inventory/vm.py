@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+import msgspec
 
 from function import errors, events
 from function.inventory import fields, flat, kubevirt
@@ -40,7 +41,7 @@ _NUL = re.compile("\x00")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode = msgspec.json.Encoder().encode
 
 
 class Version(NamedTuple):
@@ -60,11 +61,11 @@ class Version(NamedTuple):
         return self.number, self.time is not None, self.time or _END, self.step
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class VirtualMachine:
+class VirtualMachine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one event says of a virtual machine: the columns of the ledger, by their names.
 
     Sizes are in bytes; times are aware; texts are as KubeVirt spells them.
+    A struct of msgspec, because it is made and written as JSON for every event, and that takes a tenth of the time.
     """
 
     type: str
@@ -99,7 +100,7 @@ class VirtualMachine:
     deleted_at: datetime.datetime | None = None
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(VirtualMachine))
+COLUMNS: tuple[str, ...] = VirtualMachine.__struct_fields__
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,14 +108,14 @@ class Change:
     """One event's change of the ledger.
 
     key: cluster, namespace, name. version: its place in the VM's order. rank: which of two events about the same
-    version is kept, the smaller. payload: the row as JSON text, without its closing brace.
+    version is kept, the smaller. payload: the row as a JSON object.
     """
 
     vm: VirtualMachine
     key: tuple[str, str, str]
     version: Version
     rank: tuple[int, datetime.datetime, str, int]
-    payload: str
+    payload: bytes
 
     @property
     def order(self) -> tuple[object, ...]:
@@ -159,30 +160,34 @@ def _change(vm: VirtualMachine, shape: int) -> Change:
         vm.time if vm.resource_version is None else None,
         STEPS[vm.type],
     )
-    row: dict[str, Any] = {name: value for name in COLUMNS if (value := getattr(vm, name)) is not None}
-    for name in ("time", "created_at", "deleted_at"):
-        if name in row:
-            row[name] = row[name].isoformat()
-    row["version_number"] = version.number
-    row["version_time"] = version.time.isoformat() if version.time else "-infinity"
-    row["version_step"] = version.step
-    row["shape"] = shape
-    text = _encode(row)
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError as exc:
-        raise errors.BadEvent(f"the {_where(row, _SURROGATE)} holds half a character, a lone surrogate") from exc
-    if "\\u0000" in text and (column := _where(row, _NUL)):
-        raise errors.BadEvent(f"the {column} holds a NUL character, which a database cannot keep")
-    _check_sizes(vm)
-    digest = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), signed=True)
+    row = _row(vm)
+    digest = int.from_bytes(hashlib.blake2b(row + bytes([shape]), digest_size=8).digest(), signed=True)
+    order = b',"version_number":%d,"version_time":"%s","version_step":%d,"shape":%d,"digest":%d}' % (
+        version.number,
+        version.time.isoformat().encode() if version.time else b"-infinity",
+        version.step,
+        shape,
+        digest,
+    )
     return Change(
         vm=vm,
         key=(vm.cluster, vm.namespace, vm.name),
         version=version,
         rank=(-shape, vm.time or _END, vm.id, digest),
-        payload=f'{text[:-1]},"digest":{digest}',
+        payload=row[:-1] + order,
     )
+
+
+def _row(vm: VirtualMachine) -> bytes:
+    """Write a row as JSON; raise :class:`errors.BadEvent` for what no column can hold."""
+    _check_sizes(vm)
+    try:
+        row = _encode(vm)
+    except UnicodeEncodeError as exc:
+        raise errors.BadEvent(f"the {_where(vm, _SURROGATE)} holds half a character, a lone surrogate") from exc
+    if b"\\u0000" in row and (column := _where(vm, _NUL)):
+        raise errors.BadEvent(f"the {column} holds a NUL character, which a database cannot keep")
+    return row
 
 
 def _check_sizes(vm: VirtualMachine) -> None:
@@ -193,7 +198,7 @@ def _check_sizes(vm: VirtualMachine) -> None:
             amount = value if abs(value) < 10**30 else "of so many digits"
             raise errors.BadEvent(f"the {name} {amount} is past what the ledger can hold, 0 to {most}")
     for name in ("cluster", "namespace", "name"):
-        if len(getattr(vm, name).encode()) > KEY_BYTES:
+        if len(getattr(vm, name).encode(errors="replace")) > KEY_BYTES:
             raise errors.BadEvent(f"the {name} is longer than {KEY_BYTES} bytes")
 
 
@@ -203,9 +208,9 @@ _LIMITS = [
 ]
 
 
-def _where(row: fields.Object, wrong: re.Pattern[str]) -> str | None:
+def _where(vm: VirtualMachine, wrong: re.Pattern[str]) -> str | None:
     """Name the first column with a text that ``wrong`` finds something in."""
-    return next((name for name, value in row.items() if any(map(wrong.search, _texts(value)))), None)
+    return next((name for name in COLUMNS if any(map(wrong.search, _texts(getattr(vm, name))))), None)
 
 
 def _texts(value: Any) -> Iterable[str]:

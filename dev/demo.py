@@ -1,0 +1,125 @@
+"""``make demo``: a VM's life, replayed against ``make run``, with the table after each step."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from dev import postgres
+
+TABLE = """
+SELECT name, vcpus, memory, network, instancetype, run_strategy, status, resource_version
+FROM virtual_machines WHERE namespace = 'demo' ORDER BY name
+"""
+HISTORY = "SELECT count(*) AS versions_in_the_history FROM vm_history WHERE namespace = 'demo' AND name = 'shop'"
+ADD, UPDATE, DELETE = (f"dev.knative.apiserver.resource.{verb}" for verb in ("add", "update", "delete"))
+
+Json = dict[str, Any]
+
+
+class Cluster:
+    """Makes the events that a cluster would: resource versions that rise, and an id for each send."""
+
+    def __init__(self, port: str) -> None:
+        self._url = f"http://127.0.0.1:{port}/"
+        self._version = int(time.time() * 10)
+
+    def event(self, kind: str, machine: Json) -> Json:
+        """Return the event of a change, with the object as it is then."""
+        self._version += 1
+        machine["metadata"]["resourceVersion"] = str(self._version)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return {
+            "specversion": "1.0",
+            "id": f"demo-{self._version}",
+            "source": "https://10.96.0.1:443",
+            "type": kind,
+            "time": now,
+            "kind": "VirtualMachine",
+            "data": copy.deepcopy(machine),
+        }
+
+    def send(self, event: Json) -> None:
+        """Deliver an event; end with a sentence where nobody takes it."""
+        request = urllib.request.Request(
+            self._url, json.dumps(event).encode(), {"Content-Type": "application/cloudevents+json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30):
+                return
+        except urllib.error.HTTPError as exc:
+            raise SystemExit(f"the receiver answered {exc.code}: {exc.read().decode()}") from None
+        except OSError:
+            raise SystemExit("the receiver is not running: start it with `make run` in another terminal") from None
+
+
+def machine(name: str, **spec: Any) -> Json:
+    """Return a VirtualMachine as the API server would."""
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name, "namespace": "demo", "uid": f"{name}-{time.time_ns()}", "generation": 1},
+        "spec": {"runStrategy": "Halted", "template": {"spec": {"domain": {}}}, **spec},
+    }
+
+
+def show(title: str, sql: str = TABLE) -> None:
+    """Print a step's title and the table."""
+    print(f"\n\x1b[1m{title}\x1b[0m" if sys.stdout.isatty() else f"\n{title}", flush=True)
+    command = [*postgres.client(), "--pset", "pager=off", "--pset", "footer=off", "--pset", "null=∅", "--command", sql]
+    subprocess.run(command, check=True)
+
+
+def main() -> int:
+    """Replay the life."""
+    postgres.client()
+    cluster = Cluster(os.environ.get("PORT", "8080"))
+    shop = machine("shop")
+    domain = shop["spec"]["template"]["spec"]["domain"]
+    domain |= {"cpu": {"cores": 2, "sockets": 1}, "memory": {"guest": "4Gi"}}
+    created = cluster.event(ADD, shop)
+    cluster.send(created)
+    show("1. A VM is created: an event of type add, the whole object in it.")
+
+    shop["spec"]["runStrategy"] = "Always"
+    shop["status"] = {"printableStatus": "Running"}
+    started = cluster.event(UPDATE, shop)
+    cluster.send(started)
+    show("2. It is started.")
+
+    shop["spec"]["template"]["spec"]["networks"] = [{"name": "default", "pod": {}}, {"name": "vlan-100", "multus": {}}]
+    domain["cpu"]["sockets"], domain["memory"]["guest"] = 4, "16Gi"
+    cluster.send(cluster.event(UPDATE, shop))
+    show("3. It gets a second network and is resized. The published example loses it here.")
+
+    shop["status"]["printableStatus"] = "Migrating"
+    migrating = cluster.event(UPDATE, shop)
+    shop["status"]["printableStatus"] = "Running"
+    cluster.send(cluster.event(UPDATE, shop))
+    show("4. It migrates; the event of the end arrives first.")
+    for late in (migrating, started, created, started):
+        cluster.send(late)
+    show("5. The event of the beginning comes late, and three old ones come again: nothing changes.")
+
+    typed = machine("batch", instancetype={"name": "u1.large"}, runStrategy="Always")
+    cluster.send(cluster.event(ADD, typed))
+    show("6. A VM with an instancetype: its size is not in the object, so it is not invented.")
+
+    gone = cluster.event(DELETE, shop)
+    cluster.send(gone)
+    cluster.send(started)
+    cluster.send(cluster.event(DELETE, typed))
+    show("7. Both are deleted, and a late update comes after: nobody rises from the dead.")
+    show("8. The history has each version once.", HISTORY)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What the documents say is what the code does."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+
+from function import app, config, errors
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    """Each variable, its default and its sentence; the code declares them."""
+    declared = []
+    for field in dataclasses.fields(config.Settings):
+        if "variable" in field.metadata:
+            default = "" if field.default in (None, ()) else f"`{field.default}`"
+            declared.append([f"`{field.metadata['variable']}`", default, field.metadata["doc"]])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in declared)
+    assert rows("Settings") == declared, f"README's table should be:\n{table}"
+
+
+def test_the_status_table_is_that_of_the_code() -> None:
+    """What each error is answered with, and what Knative does then."""
+    told = {int(status): then for _, status, then in rows("What it answers")}
+    assert set(told) == {204, 405, *app.STATUSES.values()}
+    for error, status in app.STATUSES.items():
+        assert told[status] == ("retried" if issubclass(error, errors.Unavailable) else "dead letter")
+
+
+def test_the_dependencies_are_those_that_are_required() -> None:
+    """One reason for each."""
+    named = {name for row in rows("Dependencies, and why") for name in row[0].split(", ")}
+    required = set(re.findall(r"^([A-Za-z0-9_-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert named == required
+
+
+def test_each_document_that_is_linked_is_there() -> None:
+    """No dead link in the repository."""
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_each_make_target_that_is_named_is_there() -> None:
+    """The commands of the README can be run."""
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"`?make ([a-z]+)\b", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
