@@ -29,6 +29,8 @@ Json = Any
 """What ``json`` gives: dict, list, str, int, float, bool or None."""
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_SIMPLE = (str, int)
+"""What an attribute's value may be in JSON; bool is an int."""
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
 _PLAIN = re.compile(r"[^!#-~]")
 """What a sender that percent-encodes never sends: it encodes blanks, quotes and all beyond ASCII (section 3.1.3.2)."""
@@ -79,9 +81,9 @@ def from_wsgi(environ: Mapping[str, Any], body: bytes) -> list[Event]:
     if media_type.startswith("application/cloudevents"):
         _check_format(media_type)
         return [_structured(_document(body, "the body"))]
-    headers = {key[8:].lower(): value for key, value in environ.items() if key[:8] == "HTTP_CE_"}
-    if headers:
-        return [_binary(headers, content_type, body)]
+    attributes = _attributes(environ)
+    if attributes:
+        return [_binary(attributes, content_type, body)]
     if not body:
         raise errors.BadEvent("not a CloudEvent: there are no ce- headers and no body")
     return [_structured(_document(body, "not a CloudEvent: there are no ce- headers, and the body"))]
@@ -163,7 +165,7 @@ def _structured(document: dict[str, Json]) -> Event:
     for name, value in document.items():
         if name in ("data", "data_base64") or value is None:
             continue
-        if not isinstance(value, str | int):  # bool is an int
+        if not isinstance(value, _SIMPLE):
             raise errors.BadEvent(f"attribute {errors.shown(name)} is no string, whole number or boolean")
         attributes[name] = value
     return _event(attributes, _structured_data(document, attributes.get("datacontenttype")))
@@ -182,10 +184,20 @@ def _structured_data(document: dict[str, Json], content_type: object) -> Json | 
     return _content(content, str(content_type)) if content_type else content
 
 
-def _binary(headers: dict[str, str], content_type: str, body: bytes) -> Event:
-    if "datacontenttype" in headers:
+def _attributes(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that the ce- headers carry."""
+    attributes = {}
+    for key, value in environ.items():
+        if key[:8] == "HTTP_CE_":
+            name = key[8:].lower()
+            plain = value.isascii() and "%" not in value and value[:1] != '"'
+            attributes[name] = value if plain else _header(name, value)
+    return attributes
+
+
+def _binary(attributes: dict[str, Any], content_type: str, body: bytes) -> Event:
+    if "datacontenttype" in attributes:
         raise errors.BadEvent("the header ce-datacontenttype must not be there: Content-Type says it")
-    attributes: dict[str, Any] = {name: _header(name, value) for name, value in headers.items()}
     if content_type:
         attributes["datacontenttype"] = content_type
     if not body:
@@ -215,8 +227,6 @@ def _header(name: str, value: str) -> str:
 
     A value with a character that the binding has encoded was not encoded by its sender: a ``%41`` in it is meant.
     """
-    if value.isascii() and "%" not in value and not value.startswith('"'):
-        return value
     try:
         if not value.isascii():
             return value.encode("latin-1").decode()  # WSGI shows bytes as latin-1 (PEP 3333)

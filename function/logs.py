@@ -59,8 +59,8 @@ def configuration(level: str) -> dict[str, object]:
     formatter = TerminalFormatter if sys.stderr.isatty() else JsonFormatter
     logging.raiseExceptions = False  # a closed standard error must not fail an event
     # What no line of ours says need not be found out for each (logging's own advice, "Optimization").
-    logging._srcfile = None  # type: ignore[attr-defined]
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     return {
         "version": 1,
         "disable_existing_loggers": False,

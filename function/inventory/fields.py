@@ -15,96 +15,116 @@ from function import errors, events
 Object = Mapping[str, Any]
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_NUMBER = (str, int, float)
+_NOTHING: Object = {}
 
 
-def object_(parent: Object, key: str, path: str) -> Object:
-    """Return the object at ``key``; an empty one where there is none or null."""
-    value = parent.get(key)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise errors.BadEvent(f"{path}.{key} is no JSON object")
-    return value
+class Node:
+    """A JSON object inside an event's data, which knows its place there; the place is spelled out only to complain."""
 
+    __slots__ = ("_key", "_parent", "items")
 
-def objects(parent: Object, key: str, path: str) -> list[Object]:
-    """Return the list of objects at ``key``; an empty one where there is none or null."""
-    value = parent.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise errors.BadEvent(f"{path}.{key} is no list of JSON objects")
-    return value
+    def __init__(self, items: Object, key: str = "data", parent: Node | None = None) -> None:
+        self.items = items
+        self._key = key
+        self._parent = parent
 
+    def __bool__(self) -> bool:
+        """Whether there is anything in it."""
+        return bool(self.items)
 
-def text(parent: Object, key: str, path: str) -> str | None:
-    """Return the text at ``key``, each run of control characters as one blank; None where there is none."""
-    value = parent.get(key)
-    if value is None or value == "":
-        return None
-    if not isinstance(value, str):
-        raise errors.BadEvent(f"{path}.{key} is no text")
-    return clean(value)
+    def path(self, key: str) -> str:
+        """Return the place of ``key`` in this object, such as data.spec.running."""
+        return f"{self._parent.path(self._key) if self._parent else self._key}.{key}"
+
+    def object(self, key: str) -> Node:
+        """Return the object at ``key``; an empty one where there is none."""
+        value = self.items.get(key)
+        if isinstance(value, dict):
+            return Node(value, key, self)
+        if value is None:
+            return Node(_NOTHING, key, self)
+        raise errors.BadEvent(f"{self.path(key)} is no JSON object")
+
+    def objects(self, key: str) -> list[Node]:
+        """Return the objects of the list at ``key``; none where there is no list."""
+        return [Node(item, f"{key}[{position}]", self) for position, item in enumerate(self._list(key))]
+
+    def names(self, key: str) -> list[str | None]:
+        """Return the name of each object of the list at ``key``; None for one without."""
+        names = [item.get("name") for item in self._list(key)]
+        for position, name in enumerate(names):
+            if name is not None and not isinstance(name, str):
+                raise errors.BadEvent(f"{self.path(key)}[{position}].name is no text")
+        return names
+
+    def _list(self, key: str) -> list[Object]:
+        value = self.items.get(key)
+        if value is None:
+            return []
+        if isinstance(value, list):
+            for item in value:
+                if not isinstance(item, dict):
+                    break
+            else:
+                return value
+        raise errors.BadEvent(f"{self.path(key)} is no list of JSON objects")
+
+    def name(self, key: str) -> str | None:
+        """Return the name at ``key`` as it is: it is a key, not a text to be read."""
+        value = self.items.get(key)
+        if value is not None and not isinstance(value, str):
+            raise errors.BadEvent(f"{self.path(key)} is no text")
+        return value
+
+    def text(self, key: str) -> str | None:
+        """Return the text at ``key``, each run of control characters as one blank; None where it is empty."""
+        value = self.name(key)
+        return clean(value) if value else None
+
+    def whole(self, key: str) -> int | None:
+        """Return the whole number at ``key``."""
+        value = self.items.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise errors.BadEvent(f"{self.path(key)} {errors.shown(value)} is no whole number")
+        return value
+
+    def digits(self, key: str) -> int | None:
+        """Return the number that a text of digits names, as Kubernetes writes resource versions."""
+        value = self.items.get(key)
+        return None if value is None or value == "" else number(value, self.path, key)
+
+    def quantity(self, key: str) -> str | None:
+        """Return a quantity's text; JSON numbers are allowed by the CRD."""
+        value = self.items.get(key)
+        if value is None or value == "":
+            return None
+        if isinstance(value, bool) or not isinstance(value, _NUMBER):
+            raise errors.BadEvent(f"{self.path(key)} is no quantity")
+        return str(value)
+
+    def time(self, key: str) -> datetime.datetime | None:
+        """Return the time at ``key``."""
+        value = self.items.get(key)
+        return None if value is None else events.parse_time(value, self.path(key))
 
 
 def clean(text: str) -> str:
-    """Replace each run of control characters; NUL stays, to be refused."""
+    """Replace each run of control characters by a blank; NUL stays, to be refused."""
     if text.isprintable() or "\x00" in text:
         return text
     return _CONTROLS.sub(" ", text)
 
 
-def name(metadata: Object, key: str) -> str | None:
-    """Return the name at ``key`` as it is: it is a key, not a text to be read."""
-    value = metadata.get(key)
-    if value is not None and not isinstance(value, str):
-        raise errors.BadEvent(f"data.metadata.{key} is no text")
-    return value
-
-
-def whole(parent: Object, key: str, path: str) -> int | None:
-    """Return the whole number at ``key``."""
-    value = parent.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise errors.BadEvent(f"{path}.{key} {errors.shown(value)} is no whole number")
-    return value
-
-
-def digits(parent: Object, key: str, path: str) -> int | None:
-    """Return the number that a text of digits names, as Kubernetes writes resource versions."""
-    value = parent.get(key)
-    if value is None or value == "":
-        return None
-    return number(value, f"{path}.{key}")
-
-
-def number(value: Any, where: str) -> int:
+def number(value: Any, path: Any, key: str) -> int:
     """Return the number that ``value`` is or that its digits name; 40 digits are more than any column holds."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 40:
         return int(value)
-    raise errors.BadEvent(f"{where} {errors.shown(value)} is no whole number that the ledger can hold")
-
-
-def quantity_(parent: Object, key: str, path: str) -> str | None:
-    """Return a quantity's text; JSON numbers are allowed by the CRD."""
-    value = parent.get(key)
-    if value is None or value == "":
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise errors.BadEvent(f"{path}.{key} is no quantity")
-    return str(value)
-
-
-def time(metadata: Object, key: str) -> datetime.datetime | None:
-    """Return the time at ``key``."""
-    value = metadata.get(key)
-    return None if value is None else events.parse_time(value, f"data.metadata.{key}")
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise errors.BadEvent(f"{path(key)} {errors.shown(value)} is no whole number that the ledger can hold")
 
 
 def joined(names: Iterable[str | None]) -> str | None:
     """Join the names that there are with a comma, each once, in their order."""
-    return ",".join(dict.fromkeys(name for name in names if name)) or None
+    return ",".join(dict.fromkeys(filter(None, names))) or None

@@ -15,6 +15,7 @@ from function.inventory import fields, quantity
 FIELDS = ("cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network")
 
 Attributes = fields.Object
+_CONTAINERS = (dict, list)
 
 
 def holds(data: Any) -> bool:
@@ -47,27 +48,28 @@ def facts(attributes: Attributes) -> dict[str, Any]:
 
 
 def text(attributes: Attributes, name: str) -> str | None:
-    """Return an attribute as text; None where it is not there or empty."""
+    """Return an attribute as text, each run of control characters as one blank; None where it is empty."""
     value = attributes.get(name)
     if value is None or value == "":
         return None
-    if isinstance(value, dict | list):
-        raise errors.BadEvent(f"the attribute {name} is no text")
-    return fields.clean(str(value))
+    return fields.clean(_key(attributes, name) or "")
 
 
 def _key(attributes: Attributes, name: str) -> str | None:
+    """Return an attribute as the text that it is."""
     value = attributes.get(name)
-    if isinstance(value, dict | list):
-        raise errors.BadEvent(f"the attribute {name} is no text")
-    return None if value is None else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, _CONTAINERS):
+        raise errors.BadEvent(f"{_path(name)} is no text")
+    return str(value)
 
 
 def _number(attributes: Attributes, name: str) -> int | None:
     value = attributes.get(name)
-    if value in (None, "", "null"):  # the Kafka Broker writes null so
+    if value is None or value in ("", "null"):  # the Kafka Broker writes null so
         return None
-    return fields.number(value, f"the attribute {name}")
+    return fields.number(value, _path, name)
 
 
 def _names(attributes: Attributes, name: str) -> str | None:
@@ -79,3 +81,7 @@ def _names(attributes: Attributes, name: str) -> str | None:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return fields.joined(map(fields.clean, value))
     return text(attributes, name)
+
+
+def _path(name: str) -> str:
+    return f"the attribute {name}"

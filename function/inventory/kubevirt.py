@@ -6,6 +6,7 @@ Rules for the guest's CPUs and memory: KubeVirt ``pkg/defaults/defaults.go``; ru
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from function import errors
@@ -16,150 +17,134 @@ _OS_LABEL = "os.template.kubevirt.io/"
 
 def facts(machine: fields.Object) -> dict[str, Any]:
     """Return the ledger's facts by column; raise :class:`errors.BadEvent` where the object has another shape."""
-    metadata = fields.object_(machine, "metadata", "data")
-    spec = fields.object_(machine, "spec", "data")
-    template = fields.object_(spec, "template", "data.spec")
-    guest = fields.object_(template, "spec", "data.spec.template")
-    instancetype = _matcher(spec, "instancetype", "VirtualMachineClusterInstancetype")
+    data = fields.Node(machine)
+    metadata, spec = data.object("metadata"), data.object("spec")
+    template = spec.object("template")
+    guest = template.object("spec")
     preference = _matcher(spec, "preference", "VirtualMachineClusterPreference")
-    labels = fields.object_(metadata, "labels", "data.metadata") if metadata.get("labels") is not None else None
+    labels = metadata.object("labels").items if metadata.items.get("labels") is not None else None
     known: dict[str, Any] = {
-        "kind": fields.text(machine, "kind", "data"),
-        "name": fields.name(metadata, "name"),
-        "namespace": fields.name(metadata, "namespace"),
-        "uid": fields.text(metadata, "uid", "data.metadata"),
-        "resource_version": fields.digits(metadata, "resourceVersion", "data.metadata"),
-        "generation": fields.whole(metadata, "generation", "data.metadata"),
-        "instancetype": instancetype,
+        "kind": data.text("kind"),
+        "name": metadata.name("name"),
+        "namespace": metadata.name("namespace"),
+        "uid": metadata.text("uid"),
+        "resource_version": metadata.digits("resourceVersion"),
+        "generation": metadata.whole("generation"),
+        "instancetype": _matcher(spec, "instancetype", "VirtualMachineClusterInstancetype"),
         "preference": preference,
-        "status": fields.text(fields.object_(machine, "status", "data"), "printableStatus", "data.status"),
+        "status": data.object("status").text("printableStatus"),
         "os": _guest_os(template, labels, preference),
         "labels": labels,
-        "created_at": fields.time(metadata, "creationTimestamp"),
-        "deleted_at": fields.time(metadata, "deletionTimestamp"),
+        "created_at": metadata.time("creationTimestamp"),
+        "deleted_at": metadata.time("deletionTimestamp"),
     }
     if spec:
         known["run_strategy"] = _run_strategy(spec)
         known |= _storage(spec)
     if guest:
-        known |= _guest(guest, sized=not spec.get("instancetype"))
+        known |= _guest(guest, sized=not spec.object("instancetype"))
     return known
 
 
-def _guest(guest: fields.Object, *, sized: bool) -> dict[str, Any]:
+def _guest(guest: fields.Node, *, sized: bool) -> dict[str, Any]:
     """Read ``spec.template.spec``; ``sized`` is False where an instancetype holds CPUs and memory instead."""
-    path = "data.spec.template.spec"
-    domain = fields.object_(guest, "domain", path)
+    domain = guest.object("domain")
+    devices = domain.object("devices")
     known = {
-        "architecture": fields.text(guest, "architecture", path),
-        "machine_type": fields.text(
-            fields.object_(domain, "machine", f"{path}.domain"), "type", f"{path}.domain.machine"
-        ),
-        "disks": _disks(guest, domain, path),
-        "network": _networks(guest, domain, path),
+        "architecture": guest.text("architecture"),
+        "machine_type": domain.object("machine").text("type"),
+        "disks": _disks(guest, devices),
+        "network": _networks(guest, devices),
     }
     if sized:
-        known |= _cpus(domain, f"{path}.domain") | _memory(domain, f"{path}.domain")
+        known |= _cpus(domain) | _memory(domain)
     return known
 
 
-def _cpus(domain: fields.Object, path: str) -> dict[str, int | None]:
+def _cpus(domain: fields.Node) -> dict[str, int | None]:
     """Cores, sockets and threads as the guest gets them: by topology, else limits.cpu, else requests.cpu, else one."""
-    topology = fields.object_(domain, "cpu", path)
-    given = [fields.whole(topology, part, f"{path}.cpu") or 0 for part in ("cores", "sockets", "threads")]
-    if any(count < 0 for count in given):
-        raise errors.BadEvent(f"{path}.cpu has a negative count")
-    cores, sockets, threads = (count or 1 for count in given)
+    topology = domain.object("cpu")
+    given = [topology.whole(part) or 0 for part in ("cores", "sockets", "threads")]
+    if min(given) < 0:
+        raise errors.BadEvent(f"{domain.path('cpu')} has a negative count")
+    cores, sockets, threads = [count or 1 for count in given]
     if not any(given):
-        resources = fields.object_(domain, "resources", path)
-        for bound in ("limits", "requests"):
-            where = f"{path}.resources.{bound}"
-            amount = fields.quantity_(fields.object_(resources, bound, f"{path}.resources"), "cpu", where)
+        resources = domain.object("resources")
+        for bound in (resources.object("limits"), resources.object("requests")):
+            amount = bound.quantity("cpu")
             if amount is not None:
-                sockets = quantity.whole(amount, f"{where}.cpu") or 1
+                sockets = _whole(amount, bound, "cpu") or 1
                 break
     return {"cpucores": cores, "cpusockets": sockets, "cputhreads": threads, "vcpus": cores * sockets * threads}
 
 
-def _memory(domain: fields.Object, path: str) -> dict[str, str | int | None]:
+def _memory(domain: fields.Node) -> dict[str, str | int | None]:
     """The guest's memory: memory.guest, else requests, else limits, else one huge page."""
-    memory = fields.object_(domain, "memory", path)
-    resources = fields.object_(domain, "resources", path)
-    places = (
-        (memory, "guest", f"{path}.memory"),
-        (fields.object_(resources, "requests", f"{path}.resources"), "memory", f"{path}.resources.requests"),
-        (fields.object_(resources, "limits", f"{path}.resources"), "memory", f"{path}.resources.limits"),
-        (fields.object_(memory, "hugepages", f"{path}.memory"), "pageSize", f"{path}.memory.hugepages"),
-    )
-    for parent, key, where in places:
-        amount = fields.quantity_(parent, key, where)
+    for *parents, key in (
+        ("memory", "guest"),
+        ("resources", "requests", "memory"),
+        ("resources", "limits", "memory"),
+        ("memory", "hugepages", "pageSize"),
+    ):
+        parent = functools.reduce(fields.Node.object, parents, domain)
+        amount = parent.quantity(key)
         if amount is not None:
-            return {"memory": amount, "memory_bytes": quantity.whole(amount, f"{where}.{key}")}
+            return {"memory": amount, "memory_bytes": _whole(amount, parent, key)}
     return {}
 
 
-def _storage(spec: fields.Object) -> dict[str, str | int | None]:
+def _storage(spec: fields.Node) -> dict[str, str | int | None]:
     """Distinct storage classes in the order of the templates, and the bytes that these ask for together."""
     classes, sizes = [], []
-    for position, item in enumerate(fields.objects(spec, "dataVolumeTemplates", "data.spec")):
-        path = f"data.spec.dataVolumeTemplates[{position}]"
-        volume = fields.object_(item, "spec", path)
-        for style in ("storage", "pvc"):
-            where = f"{path}.spec.{style}"
-            claim = fields.object_(volume, style, f"{path}.spec")
-            classes.append(fields.text(claim, "storageClassName", where))
-            resources = fields.object_(claim, "resources", where)
-            size = fields.quantity_(fields.object_(resources, "requests", where), "storage", where)
+    for template in spec.objects("dataVolumeTemplates"):
+        volume = template.object("spec")
+        for claim in (volume.object("storage"), volume.object("pvc")):
+            classes.append(claim.text("storageClassName"))
+            requests = claim.object("resources").object("requests")
+            size = requests.quantity("storage")
             if size is not None:
-                sizes.append(quantity.whole(size, f"{where}.resources.requests.storage"))
+                sizes.append(_whole(size, requests, "storage"))
     return {"storageclass": fields.joined(classes), "disk_bytes": sum(sizes) if sizes else None}
 
 
-def _disks(guest: fields.Object, domain: fields.Object, path: str) -> int:
+def _whole(amount: str, parent: fields.Node, key: str) -> int:
+    """Return a quantity as a whole number; ``parent`` and ``key`` are its place, for the sentence."""
+    number = quantity.parse(amount)
+    return quantity.whole(amount, parent.path(key)) if number is None else number
+
+
+def _disks(guest: fields.Node, devices: fields.Node) -> int:
     """Count the disks, with those that KubeVirt adds for volumes that nothing attaches (``pkg/util/util.go``)."""
-    devices = fields.object_(domain, "devices", f"{path}.domain")
-    disks = fields.objects(devices, "disks", f"{path}.domain.devices")
-    filesystems = fields.objects(devices, "filesystems", f"{path}.domain.devices")
-    attached = {device.get("name") for device in [*disks, *filesystems] if isinstance(device.get("name"), str)}
-    volumes = fields.objects(guest, "volumes", path)
-    return len(disks) + sum(volume.get("name") not in attached for volume in volumes if _named(volume))
+    disks = devices.names("disks")
+    attached = {*disks, *devices.names("filesystems"), None}
+    return len(disks) + sum([name not in attached for name in guest.names("volumes")])
 
 
-def _named(item: fields.Object) -> bool:
-    return isinstance(item.get("name"), str)
-
-
-def _networks(guest: fields.Object, domain: fields.Object, path: str) -> str | None:
+def _networks(guest: fields.Node, devices: fields.Node) -> str | None:
     """The networks' names; KubeVirt attaches the pod network ``default`` where none is asked for and none refused."""
-    networks = fields.objects(guest, "networks", path)
+    networks = guest.names("networks")
     if networks:
-        return fields.joined(fields.text(network, "name", f"{path}.networks") for network in networks)
-    devices = fields.object_(domain, "devices", f"{path}.domain")
-    if devices.get("autoattachPodInterface") is False or fields.objects(
-        devices, "interfaces", f"{path}.domain.devices"
-    ):
+        return fields.joined([fields.clean(name) for name in networks if name])
+    if devices.items.get("autoattachPodInterface") is False or devices.names("interfaces"):
         return None
     return "default"
 
 
-def _run_strategy(spec: fields.Object) -> str:
-    strategy = fields.text(spec, "runStrategy", "data.spec")
-    return strategy or ("Always" if spec.get("running") is True else "Halted")
+def _run_strategy(spec: fields.Node) -> str:
+    return spec.text("runStrategy") or ("Always" if spec.items.get("running") is True else "Halted")
 
 
-def _guest_os(template: fields.Object, labels: fields.Object | None, preference: str | None) -> str | None:
+def _guest_os(template: fields.Node, labels: fields.Object | None, preference: str | None) -> str | None:
     """The OS by the template's annotation, else the label of OpenShift's templates, else the preference's name."""
-    path = "data.spec.template.metadata"
-    annotations = fields.object_(fields.object_(template, "metadata", "data.spec.template"), "annotations", path)
-    named = fields.text(annotations, "vm.kubevirt.io/os", f"{path}.annotations")
-    if named is None:
-        found = sorted(label.removeprefix(_OS_LABEL) for label in labels or () if label.startswith(_OS_LABEL))
+    named = template.object("metadata").object("annotations").text("vm.kubevirt.io/os")
+    if named is None and labels:
+        found = sorted([label.removeprefix(_OS_LABEL) for label in labels if label.startswith(_OS_LABEL)])
         named = fields.clean(found[0]) if found else None
     return named or (preference.partition("/")[2] if preference else None)
 
 
-def _matcher(spec: fields.Object, key: str, default_kind: str) -> str | None:
+def _matcher(spec: fields.Node, key: str, default_kind: str) -> str | None:
     """Return ``Kind/name`` of an instancetype or preference; KubeVirt takes an empty kind for the cluster's."""
-    matcher = fields.object_(spec, key, "data.spec")
-    name = fields.text(matcher, "name", f"data.spec.{key}")
-    return f"{fields.text(matcher, 'kind', f'data.spec.{key}') or default_kind}/{name}" if name else None
+    matcher = spec.object(key)
+    name = matcher.text("name")
+    return f"{matcher.text('kind') or default_kind}/{name}" if name else None

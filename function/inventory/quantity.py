@@ -26,15 +26,16 @@ def whole(text: str, where: str) -> int:
 
     Raises :class:`errors.BadEvent` with ``where`` in its sentence when ``text`` is no quantity.
     """
-    amount = _parse(text) if len(text) <= _LONGEST else None
+    amount = parse(text)
     if amount is None:
         raise errors.BadEvent(f"{where} {errors.shown(text)} is not a Kubernetes quantity that the ledger can hold")
     return amount
 
 
 @functools.lru_cache(maxsize=1024)  # a cluster's VMs come in few sizes
-def _parse(text: str) -> int | None:
-    match = _QUANTITY.fullmatch(text)
+def parse(text: str) -> int | None:
+    """Return the same, or None."""
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None or len(match[3] or "") > 4:
         return None
     number, suffix, exponent = match.groups()
