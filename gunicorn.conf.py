@@ -1,39 +1,27 @@
 """How gunicorn serves the function: the one way it starts, on a laptop and in a cluster."""
 
-import logging.config
 import os
 import sys
 
-import gunicorn.glogging
-
 import function.config
 import function.errors
-import function.logs
+import function.server
 
 try:
     _settings = function.config.Settings.from_env(os.environ)
 except function.errors.BadSetting as exc:
     sys.exit(f"vmledger: {exc}")
 
-
-class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
-    """gunicorn's messages among ours; no access log, because each event has a line of its own."""
-
-    def setup(self, cfg: object) -> None:
-        """Log through the root logger, as everything else."""
-        logging.config.dictConfig(function.logs.configuration(_settings.log_level))
-
-    def access(self, *_: object) -> None:
-        """Log nothing."""
-
-
 wsgi_app = "function:create_app()"
 bind = f"0.0.0.0:{_settings.port}"
-logger_class = Logger
 # Measured (make bench): requests spend their time waiting for one commit that they share, and greenlets wait cheaply.
-worker_class = "gevent"
-# One for each core; WEB_CONCURRENCY overrides. Each holds one connection to Postgres.
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+worker_class = function.server.Worker
+post_fork = function.server.starts
+worker_exit = function.server.ends
+logger_class = function.server.Logger
+logger_class.level = _settings.log_level
+# One for each core. Each holds one connection to Postgres.
+workers = _settings.workers
 # Requests that a worker takes at once; the rest waits in the socket's backlog.
 worker_connections = 512
 # Longer than the idle time of a Broker's connections (Go: 90 s), so that it is not us who closes under a request.

@@ -1,0 +1,71 @@
+"""The door for gunicorn: its worker and its logger, as the function needs them; ``gunicorn.conf.py`` names them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging.config
+import signal
+from collections.abc import Iterator
+
+import gevent
+import gunicorn.glogging
+import gunicorn.workers.ggevent
+
+from function import config, logs
+
+
+class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
+    """gunicorn's messages among ours; no access log, because each event has a line of its own."""
+
+    level = config.Settings().log_level
+    """Set by ``gunicorn.conf.py``."""
+
+    def setup(self, cfg: object) -> None:  # noqa: ARG002  # gunicorn gives its configuration
+        """Log through the root logger, as everything else."""
+        logging.config.dictConfig(logs.configuration(self.level))
+
+    def access(self, *_: object) -> None:
+        """Log nothing."""
+
+
+class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
+    """Ends idle connections at a stop: a Broker keeps some open, and gunicorn would wait all of graceful_timeout."""
+
+    def __init__(self, *arguments: object, **keywords: object) -> None:
+        super().__init__(*arguments, **keywords)
+        self._idle: dict[gevent.Greenlet, gevent.Timeout] = {}
+
+    @contextlib.contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Wait for the next request of a connection."""
+        greenlet = gevent.getcurrent()
+        with super().timeout_ctx() as timeout:
+            self._idle[greenlet] = timeout
+            try:
+                yield
+            finally:
+                del self._idle[greenlet]
+
+    def notify(self) -> None:
+        """Say that the worker lives; gunicorn calls this every second, also while it waits for the end."""
+        super().notify()
+        if not self.alive:
+            for greenlet in list(self._idle):
+                gevent.get_hub().loop.run_callback(self._end, greenlet)
+
+    def _end(self, greenlet: gevent.Greenlet) -> None:
+        """End the wait of a connection as its timeout would, unless a request has come just now."""
+        if greenlet in self._idle:
+            greenlet.throw(self._idle[greenlet])
+
+
+def starts(_: object, __: object) -> None:
+    """Let SIGTERM end a worker that still starts: until it listens for signals it would miss it, and be waited for."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def ends(_: object, worker: object) -> None:
+    """Close what the worker holds, once nothing is in flight: a token of Operations would live on for hours."""
+    application = getattr(worker, "wsgi", None)
+    if application is not None:
+        application.extensions["vmledger.close"]()

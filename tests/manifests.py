@@ -1,0 +1,526 @@
+"""What k8s/ renders to, and what must be true of it: each rule is a function that returns what is wrong, in sentences.
+
+The rules know the objects and nothing of the files, so a test can break an object and see that its rule notices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from function import config, database
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+K8S = ROOT / "k8s"
+OVERLAYS = ("direct", "transform", "kafka", "kafka-ordered", "dev")
+
+Object = dict[str, Any]
+Objects = list[Object]
+
+SECRET = "psql-secret"
+SECRET_KEYS = {"db_host", "db_port", "db_name", "db_user", "db_password"}
+"""The Secret that people make; its name and keys are published."""
+OPERATIONS_SECRET = "veba-knative-mm-vrops"
+"""The one that the component vsphere needs besides; its name is published too."""
+FAILOVER_SECONDS = 300
+MT_BROKER_SECONDS = 900
+"""After this the MT Broker's fan-out gives up, whatever a Trigger says."""
+NODE_FETCH_SECONDS = 300
+"""After this the transformer stops waiting for the second Broker's answer."""
+MAX_CONNECTIONS = 100 - 3
+"""What Postgres' default leaves to ordinary roles."""
+RESERVED = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"}
+CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+
+
+@functools.cache
+def _rendered(folder: pathlib.Path) -> str:
+    program = [shutil.which("kubectl") or "", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+    if not shutil.which(program[0]):
+        pytest.skip("neither kubectl nor kustomize is here to render k8s/: .ci/install-kubectl installs kubectl")
+    done = subprocess.run([*program, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{folder.name} does not render: {done.stderr}"
+    return done.stdout
+
+
+def render(folder: pathlib.Path) -> Objects:
+    """Return the objects that a kustomization renders to, in the order in which they are applied."""
+    return [document for document in yaml.safe_load_all(_rendered(folder)) if document]
+
+
+def components() -> list[str]:
+    """Return the names of the components that a person may add to an overlay; two are parts of overlays already."""
+    folders = {file.parent.name for file in (K8S / "components").glob("*/kustomization.yaml")}
+    return sorted(folders - {"transform", "kafka"})
+
+
+def overlay(word: str) -> Objects:
+    """Return the objects of an overlay."""
+    return render(K8S / "overlays" / word)
+
+
+def of_kind(objects: Objects, kind: str, group: str = "") -> Objects:
+    """Return the objects of a kind; ``group`` tells Knative's Service from Kubernetes'."""
+    return [item for item in objects if item["kind"] == kind and item["apiVersion"].startswith(group)]
+
+
+def named(objects: Objects, kind: str, name: str, group: str = "") -> Object:
+    """Return the one object of that kind and name."""
+    [found] = [item for item in of_kind(objects, kind, group) if item["metadata"]["name"] == name]
+    return found
+
+
+def services(objects: Objects) -> Objects:
+    """Return Knative's Services."""
+    return of_kind(objects, "Service", "serving.knative.dev/")
+
+
+def pods(objects: Objects) -> Iterator[tuple[str, Object]]:
+    """Yield the pod of each workload, with its name."""
+    for item in objects:
+        if item in services(objects) or item["kind"] in ("Job", "Deployment", "StatefulSet"):
+            yield item["metadata"]["name"], item["spec"]["template"]["spec"]
+
+
+def containers(objects: Objects) -> Iterator[tuple[str, Object]]:
+    """Yield the containers of all workloads, with the workload's name."""
+    for name, pod in pods(objects):
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            yield name, container
+
+
+def ours(objects: Objects) -> Iterator[tuple[str, Object]]:
+    """Yield the containers that run vmledger."""
+    for name, container in containers(objects):
+        if "/vmledger:" in container["image"] or container["image"] == "vmledger":
+            yield name, container
+
+
+# Rules. Each returns sentences; none is wrong when there is none.
+
+
+@functools.cache
+def described_secrets() -> set[str]:
+    """Return the Secrets that people make: those for which an example says how."""
+    examples = (file.read_text() for file in K8S.rglob("*.env.example"))
+    return {name for text in examples for name in re.findall(r"create secret generic (\S+)", text)}
+
+
+def dangling(objects: Objects) -> list[str]:
+    """References that point to nothing, or into another namespace."""
+    there = {(item["kind"], item["metadata"]["name"]) for item in objects}
+    there |= {(f"{item['apiVersion']}/{item['kind']}", item["metadata"]["name"]) for item in objects}
+    wrong = []
+    for item in objects:
+        where = f"{item['kind']} {item['metadata']['name']}"
+        for kind, name, namespace in _references(item):
+            if (kind, name) not in there and (kind, name) not in (("Secret", SECRET), ("Secret", OPERATIONS_SECRET)):
+                wrong.append(f"{where} refers to {kind} {name}, which is not there")
+            if namespace not in (None, item["metadata"].get("namespace", namespace)):
+                wrong.append(f"{where} refers to {name} in the namespace {namespace}")
+    for name, container in containers(objects):
+        for variable in container.get("env", []):
+            key = variable.get("valueFrom", {}).get("secretKeyRef", {"name": SECRET, "key": "db_host"})
+            if key["name"] == SECRET and key["key"] not in SECRET_KEYS:
+                wrong.append(f"{name} reads the key {key['key']}, which {SECRET} does not have")
+    return wrong
+
+
+def _references(item: Object) -> Iterator[tuple[str, str, str | None]]:
+    spec = item.get("spec", {})
+    if item["kind"] == "Trigger":
+        yield "Broker", spec["broker"], None
+    if item["kind"] == "Broker" and "config" in spec:
+        yield spec["config"]["kind"], spec["config"]["name"], spec["config"].get("namespace")
+    destinations = [spec.get("subscriber"), spec.get("sink"), spec.get("delivery", {}).get("deadLetterSink")]
+    for destination in filter(None, destinations):
+        ref = destination["ref"]
+        yield f"{ref['apiVersion']}/{ref['kind']}", ref["name"], ref.get("namespace")
+    if "roleRef" in item:
+        yield item["roleRef"]["kind"], item["roleRef"]["name"], None
+        for subject in item["subjects"]:
+            yield subject["kind"], subject["name"], None
+    yield from _references_of_pod(item)
+
+
+def _references_of_pod(item: Object) -> Iterator[tuple[str, str, str | None]]:
+    spec = item.get("spec", {})
+    pod = spec.get("template", {}).get("spec", spec)
+    if "serviceAccountName" in pod:
+        yield "ServiceAccount", pod["serviceAccountName"], None
+    for container in pod.get("containers", []):
+        for source in container.get("envFrom", []):
+            for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+                if key in source:
+                    yield kind, source[key]["name"], None
+        for variable in container.get("env", []):
+            if "secretKeyRef" in variable.get("valueFrom", {}):
+                yield "Secret", variable["valueFrom"]["secretKeyRef"]["name"], None
+
+
+def outside_the_namespace(objects: Objects) -> list[str]:
+    """Objects, or subjects of a binding, that are not in the namespace of the overlay."""
+    [namespace] = [item["metadata"]["name"] for item in of_kind(objects, "Namespace")]
+    wrong = [
+        f"{item['kind']} {item['metadata']['name']} is in {item['metadata'].get('namespace')}"
+        for item in objects
+        if item["kind"] not in CLUSTER_WIDE and item["metadata"].get("namespace") != namespace
+    ]
+    for item in objects:
+        for subject in item.get("subjects", []):
+            if subject.get("namespace") != namespace:
+                wrong.append(f"{item['metadata']['name']} binds {subject['name']} of {subject.get('namespace')}")
+    return wrong
+
+
+def without_dead_letter(objects: Objects) -> list[str]:
+    """Triggers and Brokers whose failed events are lost."""
+    wrong = []
+    for item in of_kind(objects, "Trigger") + of_kind(objects, "Broker"):
+        sink = item["spec"].get("delivery", {}).get("deadLetterSink", {})
+        if sink.get("ref", {}).get("name") != "vmledger-dead-letter" or sink.get("uri") != "/echo":
+            wrong.append(f"{item['kind']} {item['metadata']['name']} has no dead letter sink that shows what it got")
+    return wrong
+
+
+def unknown_variables(objects: Objects) -> list[str]:
+    """Variables of vmledger's containers that neither config.py nor libpq, Python or gunicorn.conf.py reads."""
+    known = {
+        field.metadata["variable"] for field in dataclasses.fields(config.Settings) if "variable" in field.metadata
+    }
+    maps = {item["metadata"]["name"]: item["data"] for item in of_kind(objects, "ConfigMap")}
+    wrong = []
+    for name, container in ours(objects):
+        given = [variable["name"] for variable in container.get("env", [])]
+        for source in container.get("envFrom", []):
+            given += maps.get(source.get("configMapRef", {}).get("name"), {})
+        wrong += [
+            f"{name} is given {variable}, which nothing reads"
+            for variable in given
+            if variable not in known and not variable.startswith(("PG", "PYTHON"))
+        ]
+    return wrong
+
+
+def unbound_accounts(objects: Objects) -> list[str]:
+    """ServiceAccounts with a token and no binding: they exist to be allowed something, and are allowed nothing."""
+    bound = {
+        (subject["name"], subject.get("namespace"))
+        for item in objects
+        for subject in item.get("subjects", [])
+        if subject["kind"] == "ServiceAccount"
+    }
+    return [
+        f"the ServiceAccount {item['metadata']['name']} has a token and no binding"
+        for item in of_kind(objects, "ServiceAccount")
+        if item.get("automountServiceAccountToken", True)
+        and (item["metadata"]["name"], item["metadata"].get("namespace")) not in bound
+    ]
+
+
+def mounted_tokens(objects: Objects) -> list[str]:
+    """Pods of ours that have a token of the Kubernetes API without need."""
+    off = {
+        item["metadata"]["name"]
+        for item in of_kind(objects, "ServiceAccount")
+        if item.get("automountServiceAccountToken") is False
+    }
+    return [
+        f"a token is mounted in {name}"
+        for name, pod in pods(objects)
+        if pod.get("automountServiceAccountToken") is not False and pod.get("serviceAccountName") not in off
+    ]
+
+
+def wrong_rights(objects: Objects) -> list[str]:
+    """What the source may do beyond, or cannot do of, reading exactly what it watches."""
+    wrong = []
+    for source in of_kind(objects, "ApiServerSource"):
+        watched = {
+            (resource["apiVersion"].rpartition("/")[0], f"{resource['kind'].lower()}s")
+            for resource in source["spec"]["resources"]
+        }
+        allowed: dict[tuple[str, str], set[str]] = {}
+        for rule in _rules(objects, source["spec"]["serviceAccountName"]):
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    allowed.setdefault((group, resource), set()).update(rule["verbs"])
+        for what in watched | allowed.keys():
+            expected = {"get", "list", "watch"} if what in watched else set()
+            if allowed.get(what, set()) != expected:
+                wrong.append(f"the source may {sorted(allowed.get(what, set()))} {what}, and needs {sorted(expected)}")
+    return wrong
+
+
+def _rules(objects: Objects, account: str) -> Iterator[Object]:
+    for binding in objects:
+        if any(subject["name"] == account for subject in binding.get("subjects", [])):
+            role = named(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+            yield from role["rules"]
+
+
+def wrong_source(objects: Objects) -> list[str]:
+    """What would make the source send no objects, watch too little or too often, or stamp another cluster."""
+    spec = named(objects, "ApiServerSource", "apiserversource")["spec"]
+    wrong = []
+    if spec.get("mode") != "Resource":
+        wrong.append("mode is not Resource: the events hold no object")
+    if spec.get("namespaceSelector") != {}:
+        wrong.append("not all namespaces by one watch")
+    kinds = [(resource["apiVersion"], resource["kind"]) for resource in spec["resources"]]
+    if ("kubevirt.io/v1", "VirtualMachine") not in kinds or len(set(kinds)) != len(kinds):
+        wrong.append("not one watch for each kind")
+    if any("selector" in resource for resource in spec["resources"]):
+        wrong.append("a VM that leaves a label selector is announced as deleted")
+    settings = named(objects, "ConfigMap", "vmledger")["data"]
+    if spec["ceOverrides"]["extensions"].get("cluster") != settings["CLUSTER_NAME"]:
+        wrong.append("the source stamps another cluster than CLUSTER_NAME")
+    return wrong
+
+
+def seconds(duration: str) -> float:
+    """Return the seconds of an ISO 8601 duration such as PT1M30S."""
+    found = re.fullmatch(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration)
+    assert found, f"{duration} is no duration"
+    hours, minutes, rest = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + rest
+
+
+def window(delivery: Object, *, kafka: bool) -> float:
+    """Return the seconds between the first and the last try of a delivery, the tries themselves not counted.
+
+    Sources: pkg/kncloudevents/retries.go of knative/eventing; the Kafka Broker counts its waits from one.
+    """
+    delay = seconds(delivery["backoffDelay"])
+    steps = range(kafka, delivery["retry"] + kafka)
+    return delay * sum(step if delivery["backoffPolicy"] == "linear" else 2**step for step in steps)
+
+
+def to_vmledger(objects: Objects) -> Objects:
+    """Return the Triggers that bring VMs to vmledger; what a component adds has its own label."""
+    return [
+        item
+        for item in of_kind(objects, "Trigger")
+        if item["metadata"]["labels"]["app.kubernetes.io/component"] == "triggers"
+    ]
+
+
+def to_transform(objects: Objects) -> Objects:
+    """Return the Triggers whose subscriber is an EventTransform."""
+    return [
+        item for item in of_kind(objects, "Trigger") if item["spec"]["subscriber"]["ref"]["kind"] == "EventTransform"
+    ]
+
+
+def wrong_retries(objects: Objects) -> list[str]:
+    """Deliveries that give up before a failover of the database is over, or multiply where they need not."""
+    wrong = []
+    for trigger in to_vmledger(objects):
+        broker = named(objects, "Broker", trigger["spec"]["broker"])
+        kafka = broker["metadata"]["annotations"]["eventing.knative.dev/broker.class"] == "Kafka"
+        given = window(trigger["spec"]["delivery"], kafka=kafka)
+        if not FAILOVER_SECONDS * 1.2 <= given <= MT_BROKER_SECONDS * 0.6:
+            wrong.append(f"Trigger {trigger['metadata']['name']} retries for {given:g} seconds")
+    for trigger in to_transform(objects):
+        delivery = trigger["spec"]["delivery"]
+        if delivery["retry"] != 3:
+            wrong.append("the Trigger to the EventTransform needs 3 retries: each repeats all of the second Broker's")
+        if seconds(delivery["timeout"]) <= NODE_FETCH_SECONDS:
+            wrong.append("the first Broker sends again while the transformer still waits for the second")
+    return wrong
+
+
+def wrong_timeouts(objects: Objects) -> list[str]:
+    """Waits that end before the wait that they are for."""
+    gunicorn = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+    service = named(objects, "Service", "vmledger", "serving.knative.dev/")["spec"]["template"]["spec"]
+    wait = int(named(objects, "ConfigMap", "vmledger")["data"]["DB_TIMEOUT"])
+    chain: list[tuple[str, float]] = [
+        ("a statement", database.STATEMENT_SECONDS),
+        ("DB_TIMEOUT", wait),
+        # An event may wait that long for its group to be written, and then lead the next group.
+        ("a request", 2 * wait - 0.001),
+        ("gunicorn's graceful_timeout", gunicorn["graceful_timeout"]),
+        ("gunicorn's timeout", gunicorn["timeout"]),
+        ("timeoutSeconds of the Service", service["timeoutSeconds"]),
+        *(
+            (f"the delivery of Trigger {trigger['metadata']['name']}", seconds(trigger["spec"]["delivery"]["timeout"]))
+            for trigger in to_vmledger(objects)[:1]
+        ),
+    ]
+    wrong = [
+        f"{inner} may take {least:g} seconds, and {outer} ends after {most:g}"
+        for (inner, least), (outer, most) in itertools.pairwise(chain)
+        if least >= most
+    ]
+    lengths = {trigger["spec"]["delivery"]["timeout"] for trigger in to_vmledger(objects)}
+    return wrong + ([] if len(lengths) == 1 else ["the Triggers' timeouts differ"])
+
+
+def wrong_filters(objects: Objects) -> list[str]:
+    """Event types that reach vmledger never, twice or for other kinds."""
+    verbs: list[str] = []
+    wrong = []
+    for trigger in to_vmledger(objects):
+        wanted = trigger["spec"]["filter"]["attributes"]
+        if wanted.get("kind") != "VirtualMachine":
+            wrong.append(f"Trigger {trigger['metadata']['name']} is not for VirtualMachines only")
+        one = wanted.get("type", "").removeprefix("dev.knative.apiserver.resource.")
+        verbs += [one] if one else ["add", "update", "delete"]
+    if sorted(verbs) != ["add", "delete", "update"]:
+        wrong.append(f"vmledger is sent {sorted(verbs)}")
+    return wrong
+
+
+def unrestricted(objects: Objects) -> list[str]:
+    """Containers that Pod Security's "restricted" refuses, or that may write their root file system."""
+    wrong = []
+    for name, container in containers(objects):
+        context = container.get("securityContext", {})
+        expected = {
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        wrong += [f"{name}: {key} is not {value}" for key, value in expected.items() if context.get(key) != value]
+        if not container.get("resources", {}).get("requests") or not container["resources"].get("limits", {}):
+            wrong.append(f"{name} has no resources")
+    return wrong
+
+
+def refused_by_serving(objects: Objects) -> list[str]:
+    """What Serving's webhook refuses, though its CRD takes it (pkg/apis/serving/fieldmask.go, k8s_validation.go)."""
+    wrong = []
+    for item in services(objects):
+        pod = item["spec"]["template"]["spec"]
+        if pod.get("automountServiceAccountToken"):
+            wrong.append(f"{item['metadata']['name']}: automountServiceAccountToken may only be false")
+        if "securityContext" in pod or "initContainers" in pod or "volumes" in pod:
+            wrong.append(f"{item['metadata']['name']} needs a feature of Serving that is off by default")
+        for container in pod["containers"]:
+            reserved = {variable["name"] for variable in container.get("env", [])} & RESERVED
+            wrong += [f"{item['metadata']['name']}: Serving sets {name}" for name in sorted(reserved)]
+            for probe in (container[name] for name in container if name.endswith("Probe")):
+                if "port" in probe["httpGet"]:
+                    wrong.append(f"{item['metadata']['name']}: Serving chooses the port of a probe")
+    return wrong
+
+
+def secrets(objects: Objects) -> list[str]:
+    """Secrets that are in the manifests themselves."""
+    wrong = [f"the Secret {item['metadata']['name']} is in the manifests" for item in of_kind(objects, "Secret")]
+    for name, container in containers(objects):
+        for variable in container.get("env", []):
+            if re.search("PASSWORD|TOKEN|SECRET|DATABASE_URL", variable["name"]) and variable.get("value"):
+                wrong.append(f"{name} is given {variable['name']} in the manifest")
+    for item in of_kind(objects, "ConfigMap"):
+        for key in item["data"]:
+            if re.search("PASSWORD|TOKEN|DATABASE_URL", key):
+                wrong.append(f"the ConfigMap {item['metadata']['name']} holds {key}")
+    return wrong
+
+
+def wrong_scale(objects: Objects) -> list[str]:
+    """What would leave no pod, or want more connections than a Postgres gives."""
+    service = named(objects, "Service", "vmledger", "serving.knative.dev/")
+    annotations = service["spec"]["template"]["metadata"]["annotations"]
+    workers = int(named(objects, "ConfigMap", "vmledger")["data"]["WEB_CONCURRENCY"])
+    least = int(annotations["autoscaling.knative.dev/min-scale"])
+    most = int(annotations["autoscaling.knative.dev/max-scale"])
+    wrong = []
+    if not 1 <= least <= most:
+        wrong.append(f"scale from {least} to {most}")
+    if 2 * most * workers + 1 > MAX_CONNECTIONS:
+        wrong.append(f"2 x {most} pods x {workers} workers + 1 connections are more than {MAX_CONNECTIONS}")
+    if service["spec"]["template"]["spec"]["containerConcurrency"] < 1:
+        wrong.append("containerConcurrency is not set")
+    return wrong
+
+
+def public(objects: Objects) -> list[str]:
+    """Services that the world can call."""
+    return [
+        f"{item['metadata']['name']} is not cluster-local"
+        for item in services(objects)
+        if item["metadata"].get("labels", {}).get("networking.knative.dev/visibility") != "cluster-local"
+    ]
+
+
+def wrong_images(objects: Objects) -> list[str]:
+    """Images that are not pinned, or a migration of another version than the Service."""
+    wrong = [
+        f"the image {container['image']} of {name} has no version"
+        for name, container in containers(objects)
+        if not re.search(r":[^/:]*\d[^/:]*$", container["image"])
+    ]
+    mine = {container["image"] for _, container in ours(objects)}
+    return wrong + ([] if len(mine) == 1 else [f"vmledger runs as {sorted(mine)}"])
+
+
+def wrong_migration(objects: Objects) -> list[str]:
+    """A migration that is not the Service's image and database, or that the next version cannot replace."""
+    job = named(objects, "Job", "vmledger-migrate")
+    service = named(objects, "Service", "vmledger", "serving.knative.dev/")
+    [migrate] = job["spec"]["template"]["spec"]["containers"]
+    [serve] = service["spec"]["template"]["spec"]["containers"]
+    wrong = [
+        f"the {key} of the migration is not that of the Service"
+        for key in ("image", "env", "envFrom")
+        if migrate.get(key) != serve.get(key)
+    ]
+    if migrate.get("args") != ["python", "-m", "function", "migrate"]:
+        wrong.append("the Job does not migrate")
+    if not job["spec"].get("ttlSecondsAfterFinished"):
+        wrong.append("a Job that is done stays, and a new image cannot be applied")
+    if objects.index(job) > objects.index(service):
+        wrong.append("the Service is applied before the migration")
+    given = {variable["name"]: variable["valueFrom"]["secretKeyRef"]["key"] for variable in serve["env"]}
+    if given != {key.upper(): key for key in SECRET_KEYS}:
+        wrong.append(f"the Service reads {given} of the Secret")
+    return wrong
+
+
+COMMON = (
+    dangling,
+    outside_the_namespace,
+    without_dead_letter,
+    unknown_variables,
+    unbound_accounts,
+    wrong_rights,
+    wrong_source,
+    wrong_retries,
+    wrong_timeouts,
+    wrong_filters,
+    unrestricted,
+    refused_by_serving,
+    secrets,
+    wrong_scale,
+    public,
+    wrong_images,
+)
+"""Rules that hold with any component too."""
+RULES = (*COMMON, mounted_tokens, wrong_migration)
+"""Rules of an overlay as it is."""
+
+
+def tracked() -> list[pathlib.Path]:
+    """Return the project's files under k8s/ that are not ignored by git."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "k8s"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ})
+    if done.returncode:
+        pytest.skip("this is no checkout of git")
+    return [ROOT / line for line in done.stdout.splitlines() if (ROOT / line).exists()]

@@ -1,0 +1,601 @@
+"""k8s/ holds what it promises, and each rule notices when it is broken."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pathlib
+import re
+import shutil
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from dev import run
+from tests import manifests
+
+Objects = manifests.Objects
+KNATIVE = "serving.knative.dev/"
+
+
+@pytest.mark.parametrize("rule", manifests.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("word", manifests.OVERLAYS)
+def test_every_overlay_keeps_every_rule(word: str, rule: Callable[[Objects], list[str]]) -> None:
+    """No overlay has anything that a rule calls wrong."""
+    assert rule(manifests.overlay(word)) == []
+
+
+@pytest.mark.parametrize("component", manifests.components())
+@pytest.mark.parametrize("word", ["direct", "transform"])
+def test_a_component_can_be_added_by_a_line(word: str, component: str, tmp_path: pathlib.Path) -> None:
+    """An overlay with a component keeps the rules, in whatever namespace, and can still be applied."""
+    shutil.copytree(manifests.K8S, tmp_path / "k8s")
+    file = tmp_path / "k8s" / "overlays" / word / "kustomization.yaml"
+    text = yaml.safe_load(file.read_text())
+    text["namespace"] = "elsewhere"
+    text.setdefault("components", []).append(f"../../components/{component}")
+    file.write_text(yaml.safe_dump(text))
+    objects = manifests.render(file.parent)
+    assert {rule.__name__: wrong for rule in manifests.COMMON if (wrong := rule(objects))} == {}
+
+
+def test_the_base_renders() -> None:
+    """The base is sound by itself, but for the namespace that an overlay gives."""
+    objects = manifests.render(manifests.K8S / "base")
+    assert manifests.dangling(objects) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("direct", {"broker-apiserversource"}),
+        ("transform", {"broker-apiserversource", "broker-transformer"}),
+        ("kafka", {"broker-apiserversource"}),
+        ("kafka-ordered", {"broker-apiserversource", "broker-transformer"}),
+        ("dev", {"broker-apiserversource"}),
+    ],
+)
+def test_the_published_names_are_kept(word: str, expected: set[str]) -> None:
+    """People who come from the published example find themselves."""
+    objects = manifests.overlay(word)
+    assert {item["metadata"]["name"] for item in manifests.of_kind(objects, "Broker")} == expected
+    assert manifests.named(objects, "ApiServerSource", "apiserversource")["spec"]["sink"]["ref"]["name"] == (
+        "broker-apiserversource"
+    )
+    assert manifests.named(objects, "Service", "vmledger", KNATIVE)
+    transforms = [item["metadata"]["name"] for item in manifests.of_kind(objects, "EventTransform")]
+    assert transforms == (["vmdata-transform"] if len(expected) == 2 else [])
+
+
+def test_the_transformed_flow_reads_from_the_second_broker() -> None:
+    """Broker -> Trigger -> EventTransform -> second Broker -> Triggers -> vmledger, and no way around."""
+    objects = manifests.overlay("transform")
+    [first] = manifests.to_transform(objects)
+    assert (first["spec"]["broker"], first["spec"]["filter"]) == (
+        "broker-apiserversource",
+        {"attributes": {"kind": "VirtualMachine"}},
+    )
+    transform = manifests.named(objects, "EventTransform", "vmdata-transform")
+    assert transform["spec"]["sink"]["ref"]["name"] == "broker-transformer"
+    assert transform["spec"]["reply"] == {"discard": True}
+    assert {item["spec"]["broker"] for item in manifests.to_vmledger(objects)} == {"broker-transformer"}
+
+
+def test_triggers_of_different_brokers_have_different_names() -> None:
+    """A Trigger's Broker cannot be changed, so one flow can take over from the other only beside it."""
+    direct = {item["metadata"]["name"] for item in manifests.to_vmledger(manifests.overlay("direct"))}
+    trimmed = {item["metadata"]["name"] for item in manifests.to_vmledger(manifests.overlay("transform"))}
+    assert not direct & trimmed
+
+
+@pytest.mark.parametrize("word", ["kafka", "kafka-ordered"])
+def test_every_broker_is_on_kafka_there(word: str) -> None:
+    """Class and topic configuration are Kafka's, with replicas that outlive a node."""
+    objects = manifests.overlay(word)
+    for broker in manifests.of_kind(objects, "Broker"):
+        assert broker["metadata"]["annotations"]["eventing.knative.dev/broker.class"] == "Kafka"
+        topic = manifests.named(objects, "ConfigMap", broker["spec"]["config"]["name"])["data"]
+        assert int(topic["default.topic.replication.factor"]) > int(topic["default.topic.config.min.insync.replicas"])
+        assert topic["default.topic.config.cleanup.policy"] == "delete"
+        assert topic["bootstrap.servers"]
+
+
+def test_order_is_kept_from_the_source_to_the_last_trigger() -> None:
+    """One partition up to the transformer, which sets the key; ordered delivery on both ways; one Trigger for all."""
+    objects = manifests.overlay("kafka-ordered")
+    order = "kafka.eventing.knative.dev/delivery.order"
+    [last], [first] = manifests.to_vmledger(objects), manifests.to_transform(objects)
+    assert [item["metadata"]["annotations"] for item in (first, last)] == [{order: "ordered"}] * 2
+    config = manifests.named(objects, "Broker", first["spec"]["broker"])["spec"]["config"]["name"]
+    assert manifests.named(objects, "ConfigMap", config)["data"]["default.topic.partitions"] == "1"
+
+
+def test_dev_brings_a_postgres_and_no_secret() -> None:
+    """The dev overlay's Postgres is made of the Secret that the example file describes."""
+    objects = manifests.overlay("dev")
+    postgres = manifests.named(objects, "StatefulSet", "postgres")
+    assert manifests.named(objects, "Service", "postgres")["spec"]["selector"].items() <= (
+        postgres["spec"]["template"]["metadata"]["labels"].items()
+    )
+    lines = (manifests.K8S / "overlays" / "dev" / "database.env.example").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert given.keys() == manifests.SECRET_KEYS
+    assert (given["db_host"], given["db_password"]) == ("postgres", "")
+
+
+def test_no_secret_file_is_kept() -> None:
+    """Only the example of database.env is in the checkout; .gitignore keeps the real one out."""
+    names = [path.name for path in manifests.tracked()]
+    assert "database.env.example" in names
+    assert "database.env" not in names
+    assert "database.env" in (manifests.ROOT / ".gitignore").read_text()
+
+
+def test_one_line_changes_the_namespace_of_everything(tmp_path: pathlib.Path) -> None:
+    """Objects, the Namespace itself and the subject of the ClusterRoleBinding follow the overlay's line."""
+    shutil.copytree(manifests.K8S, tmp_path / "k8s")
+    for word in manifests.OVERLAYS:
+        file = tmp_path / "k8s" / "overlays" / word / "kustomization.yaml"
+        file.write_text(file.read_text().replace("namespace: vmledger\n", "namespace: elsewhere\n"))
+        objects = manifests.render(file.parent)
+        assert manifests.named(objects, "Namespace", "elsewhere")
+        assert manifests.outside_the_namespace(objects) == []
+
+
+def test_one_place_changes_the_cluster(tmp_path: pathlib.Path) -> None:
+    """The setting and what the source stamps are the same name."""
+    shutil.copytree(manifests.K8S, tmp_path / "k8s")
+    for word in manifests.OVERLAYS:
+        file = tmp_path / "k8s" / "overlays" / word / "kustomization.yaml"
+        file.write_text(file.read_text().replace("CLUSTER_NAME: default", "CLUSTER_NAME: prod-1"))
+        objects = manifests.render(file.parent)
+        [source] = manifests.of_kind(objects, "ApiServerSource")
+        assert source["spec"]["ceOverrides"]["extensions"] == {"cluster": "prod-1"}
+        assert manifests.wrong_source(objects) == []
+
+
+def test_no_namespace_is_typed_into_a_manifest_of_the_flows() -> None:
+    """Namespaces come from the overlay's one line, so that changing it changes all."""
+    for folder in ("base", "overlays", "components/transform", "components/kafka"):
+        for file in (manifests.K8S / folder).rglob("*.yaml"):
+            if file.name != "kustomization.yaml":
+                for document in yaml.safe_load_all(file.read_text()):
+                    assert "namespace" not in document["metadata"], file
+
+
+def test_no_names_are_decorated() -> None:
+    """Kustomize does not rewrite what Triggers and Knative Services refer to."""
+    for file in manifests.K8S.rglob("kustomization.yaml"):
+        text = yaml.safe_load(file.read_text())
+        assert not text.keys() & {"namePrefix", "nameSuffix"}, file
+        if text.keys() & {"configMapGenerator", "secretGenerator"}:
+            assert text["generatorOptions"]["disableNameSuffixHash"] is True, file
+
+
+BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any]]] = [
+    ("a Broker is misspelt", manifests.dangling, "Trigger/vmledger-add", lambda o: o["spec"].update(broker="brokr")),
+    (
+        "a subscriber is misspelt",
+        manifests.dangling,
+        "Trigger/vmledger-add",
+        lambda o: o["spec"]["subscriber"]["ref"].update(name="vm-ledger"),
+    ),
+    (
+        "a subscriber has another API",
+        manifests.dangling,
+        "Trigger/vmledger-add",
+        lambda o: o["spec"]["subscriber"]["ref"].update(apiVersion="v1"),
+    ),
+    (
+        "a dead letter sink points to nothing",
+        manifests.dangling,
+        "Trigger/vmledger-add",
+        lambda o: o["spec"]["delivery"]["deadLetterSink"]["ref"].update(name="nobody"),
+    ),
+    (
+        "the source's Broker is in another namespace",
+        manifests.dangling,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"]["sink"]["ref"].update(namespace="default"),
+    ),
+    (
+        "the source's ServiceAccount is not there",
+        manifests.dangling,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].update(serviceAccountName="nobody"),
+    ),
+    (
+        "the settings are not there",
+        manifests.dangling,
+        "Service/vmledger",
+        lambda o: container(o)["envFrom"][0]["configMapRef"].update(name="vmledger-7f8g"),
+    ),
+    (
+        "a key of the Secret is misspelt",
+        manifests.dangling,
+        "Service/vmledger",
+        lambda o: container(o)["env"][0]["valueFrom"]["secretKeyRef"].update(key="host"),
+    ),
+    (
+        "a Secret is meant that nobody is told to make",
+        manifests.dangling,
+        "Service/vmledger",
+        lambda o: container(o)["env"][0]["valueFrom"]["secretKeyRef"].update(name="postgres"),
+    ),
+    (
+        "the binding is for another namespace's account",
+        manifests.outside_the_namespace,
+        "ClusterRoleBinding/vmledger-apiserversource",
+        lambda o: o["subjects"][0].update(namespace="default"),
+    ),
+    (
+        "a Trigger has no dead letter sink",
+        manifests.without_dead_letter,
+        "Trigger/vmledger-delete",
+        lambda o: o["spec"]["delivery"].pop("deadLetterSink"),
+    ),
+    (
+        "a dead letter goes to the receiver's own door",
+        manifests.without_dead_letter,
+        "Trigger/vmledger-delete",
+        lambda o: o["spec"]["delivery"]["deadLetterSink"].pop("uri"),
+    ),
+    (
+        "a Broker has no dead letter sink",
+        manifests.without_dead_letter,
+        "Broker/broker-apiserversource",
+        lambda o: o["spec"].pop("delivery"),
+    ),
+    (
+        "a variable is misspelt",
+        manifests.unknown_variables,
+        "Service/vmledger",
+        lambda o: container(o)["env"][0].update(name="DB_HOSTNAME"),
+    ),
+    (
+        "a key of the settings is misspelt",
+        manifests.unknown_variables,
+        "ConfigMap/vmledger",
+        lambda o: o["data"].update(CLUSTERNAME="x"),
+    ),
+    (
+        "the source's account is bound to nothing",
+        manifests.unbound_accounts,
+        "ClusterRoleBinding/vmledger-apiserversource",
+        lambda o: o["subjects"].clear(),
+    ),
+    (
+        "vmledger has a token that it does not need",
+        manifests.unbound_accounts,
+        "ServiceAccount/vmledger",
+        lambda o: o.pop("automountServiceAccountToken"),
+    ),
+    (
+        "a token is mounted",
+        manifests.mounted_tokens,
+        "ServiceAccount/vmledger",
+        lambda o: o.update(automountServiceAccountToken=True),
+    ),
+    ("a token is mounted in the Job", manifests.mounted_tokens, "Job/vmledger-migrate", lambda o: pod(o).clear()),
+    (
+        "the source may write",
+        manifests.wrong_rights,
+        "ClusterRole/vmledger-apiserversource",
+        lambda o: o["rules"][0]["verbs"].append("update"),
+    ),
+    (
+        "the source may read everything",
+        manifests.wrong_rights,
+        "ClusterRole/vmledger-apiserversource",
+        lambda o: o["rules"][0].update(resources=["*"]),
+    ),
+    (
+        "the source may read Secrets",
+        manifests.wrong_rights,
+        "ClusterRole/vmledger-apiserversource",
+        lambda o: o["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}),
+    ),
+    (
+        "the source cannot watch",
+        manifests.wrong_rights,
+        "ClusterRole/vmledger-apiserversource",
+        lambda o: o["rules"][0]["verbs"].remove("watch"),
+    ),
+    (
+        "a kind is watched without a right",
+        manifests.wrong_rights,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"]["resources"].append({"apiVersion": "v1", "kind": "Event"}),
+    ),
+    (
+        "the source sends references",
+        manifests.wrong_source,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].update(mode="Reference"),
+    ),
+    (
+        "the source has the default mode",
+        manifests.wrong_source,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].pop("mode"),
+    ),
+    (
+        "the source watches its own namespace only",
+        manifests.wrong_source,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].pop("namespaceSelector"),
+    ),
+    (
+        "the source stamps no cluster",
+        manifests.wrong_source,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"]["ceOverrides"]["extensions"].clear(),
+    ),
+    (
+        "the published retries: 15 seconds",
+        manifests.wrong_retries,
+        "Trigger/vmledger-update",
+        lambda o: o["spec"]["delivery"].update(retry=3),
+    ),
+    (
+        "the Broker's default retries: 205 seconds",
+        manifests.wrong_retries,
+        "Trigger/vmledger-update",
+        lambda o: o["spec"]["delivery"].update(retry=10, backoffPolicy="exponential", backoffDelay="PT0.2S"),
+    ),
+    (
+        "retries beyond what the MT Broker waits",
+        manifests.wrong_retries,
+        "Trigger/vmledger-update",
+        lambda o: o["spec"]["delivery"].update(retry=20, backoffPolicy="exponential"),
+    ),
+    (
+        "a delivery ends before the request",
+        manifests.wrong_timeouts,
+        "Trigger/vmledger-add",
+        lambda o: o["spec"]["delivery"].update(timeout="PT60S"),
+    ),
+    (
+        "the Triggers' timeouts differ",
+        manifests.wrong_timeouts,
+        "Trigger/vmledger-update",
+        lambda o: o["spec"]["delivery"].update(timeout="PT1S"),
+    ),
+    (
+        "the Service ends before gunicorn",
+        manifests.wrong_timeouts,
+        "Service/vmledger",
+        lambda o: pod(o).update(timeoutSeconds=30),
+    ),
+    (
+        "an event waits longer for the database than a stop allows",
+        manifests.wrong_timeouts,
+        "ConfigMap/vmledger",
+        lambda o: o["data"].update(DB_TIMEOUT="15"),
+    ),
+    (
+        "a Trigger is for every kind",
+        manifests.wrong_filters,
+        "Trigger/vmledger-add",
+        lambda o: o["spec"]["filter"]["attributes"].pop("kind"),
+    ),
+    (
+        "updates come never, and adds twice",
+        manifests.wrong_filters,
+        "Trigger/vmledger-update",
+        lambda o: o["spec"]["filter"]["attributes"].update(type="dev.knative.apiserver.resource.add"),
+    ),
+    (
+        "a container may be root",
+        manifests.unrestricted,
+        "Service/vmledger",
+        lambda o: container(o)["securityContext"].pop("runAsNonRoot"),
+    ),
+    (
+        "a container may write its image",
+        manifests.unrestricted,
+        "Job/vmledger-migrate",
+        lambda o: container(o)["securityContext"].update(readOnlyRootFilesystem=False),
+    ),
+    (
+        "a container keeps a capability",
+        manifests.unrestricted,
+        "Service/vmledger-dead-letter",
+        lambda o: container(o)["securityContext"].update(capabilities={"drop": ["ALL"], "add": ["NET_RAW"]}),
+    ),
+    (
+        "a container has no resources",
+        manifests.unrestricted,
+        "Service/vmledger",
+        lambda o: container(o).pop("resources"),
+    ),
+    (
+        "a token is asked for where Serving refuses it",
+        manifests.refused_by_serving,
+        "Service/vmledger",
+        lambda o: pod(o).update(automountServiceAccountToken=True),
+    ),
+    (
+        "a variable is set that Serving sets",
+        manifests.refused_by_serving,
+        "Service/vmledger",
+        lambda o: container(o)["env"].append({"name": "PORT", "value": "8080"}),
+    ),
+    (
+        "a password is in the manifest",
+        manifests.secrets,
+        "Service/vmledger",
+        lambda o: container(o)["env"].append({"name": "DB_PASSWORD", "value": "redhat"}),
+    ),
+    (
+        "a password is in the settings",
+        manifests.secrets,
+        "ConfigMap/vmledger",
+        lambda o: o["data"].update(DB_PASSWORD="redhat"),
+    ),
+    ("a Secret is in the manifests", manifests.secrets, "ConfigMap/vmledger", lambda o: o.update(kind="Secret")),
+    (
+        "more pods than connections",
+        manifests.wrong_scale,
+        "Service/vmledger",
+        lambda o: scale(o).update({"autoscaling.knative.dev/max-scale": "50"}),
+    ),
+    (
+        "no pod is kept",
+        manifests.wrong_scale,
+        "Service/vmledger",
+        lambda o: scale(o).update({"autoscaling.knative.dev/min-scale": "0"}),
+    ),
+    (
+        "requests without end in one pod",
+        manifests.wrong_scale,
+        "Service/vmledger",
+        lambda o: pod(o).update(containerConcurrency=0),
+    ),
+    (
+        "the Service is public",
+        manifests.public,
+        "Service/vmledger",
+        lambda o: o["metadata"]["labels"].pop("networking.knative.dev/visibility"),
+    ),
+    (
+        "an image is whatever is latest",
+        manifests.wrong_images,
+        "Service/vmledger",
+        lambda o: container(o).update(image="registry.example.com/vmledger:latest"),
+    ),
+    (
+        "the migration is another version",
+        manifests.wrong_migration,
+        "Job/vmledger-migrate",
+        lambda o: container(o).update(image="registry.example.com/vmledger:0.0.9"),
+    ),
+    (
+        "the migration has another database",
+        manifests.wrong_migration,
+        "Job/vmledger-migrate",
+        lambda o: container(o)["env"].pop(),
+    ),
+    (
+        "the Job starts the receiver",
+        manifests.wrong_migration,
+        "Job/vmledger-migrate",
+        lambda o: container(o).pop("args"),
+    ),
+    (
+        "the Job stays for ever",
+        manifests.wrong_migration,
+        "Job/vmledger-migrate",
+        lambda o: o["spec"].pop("ttlSecondsAfterFinished"),
+    ),
+]
+
+
+def pod(item: manifests.Object) -> Any:
+    """The pod's spec of a workload."""
+    return item["spec"]["template"]["spec"]
+
+
+def container(item: manifests.Object) -> Any:
+    """The only container of a workload."""
+    [found] = pod(item)["containers"]
+    return found
+
+
+def scale(item: manifests.Object) -> Any:
+    """The annotations that scale a Knative Service."""
+    return item["spec"]["template"]["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(("rule", "what", "change"), [row[1:] for row in BREAKS], ids=[row[0] for row in BREAKS])
+def test_a_broken_manifest_is_noticed(
+    rule: Callable[[Objects], list[str]], what: str, change: Callable[[Any], Any]
+) -> None:
+    """What is sound before the change is wrong after it."""
+    objects = copy.deepcopy(manifests.overlay("direct"))
+    assert rule(objects) == []
+    kind, _, name = what.partition("/")
+    change(manifests.named(objects, kind, name, KNATIVE if kind == "Service" else ""))
+    assert rule(objects) != []
+
+
+TRANSFORM_BREAKS: list[tuple[str, Callable[[Any], Any]]] = [
+    ("ten retries into the transformer", lambda delivery: delivery.update(retry=10)),
+    ("none", lambda delivery: delivery.update(retry=0)),
+    ("a timeout below the second Broker's retries", lambda delivery: delivery.update(timeout="PT120S")),
+]
+
+
+@pytest.mark.parametrize("change", [row[1] for row in TRANSFORM_BREAKS], ids=[row[0] for row in TRANSFORM_BREAKS])
+def test_retries_that_multiply_over_two_brokers_are_noticed(change: Callable[[Any], Any]) -> None:
+    """Each retry into the transformer repeats all retries of the second Broker."""
+    objects = copy.deepcopy(manifests.overlay("transform"))
+    [trigger] = manifests.to_transform(objects)
+    change(trigger["spec"]["delivery"])
+    assert manifests.wrong_retries(objects) != []
+
+
+@pytest.mark.parametrize(
+    ("policy", "kafka", "expected"),
+    [
+        ("linear", False, 0 + 5 + 10),
+        ("linear", True, 5 + 10 + 15),
+        ("exponential", False, 35),
+        ("exponential", True, 70),
+    ],
+)
+def test_the_window_of_retries_is_counted_as_the_brokers_do(policy: str, kafka: bool, expected: float) -> None:
+    """The MT Broker counts its waits from nought, the Kafka Broker from one."""
+    delivery = {"retry": 3, "backoffPolicy": policy, "backoffDelay": "PT5S"}
+    assert manifests.window(delivery, kafka=kafka) == expected
+
+
+def test_func_yaml_builds_and_deploys_the_same_function() -> None:
+    """The same Secret and settings, health paths and visibility as k8s/; no subscription without a dead letter."""
+    func = yaml.safe_load((manifests.ROOT / "func.yaml").read_text())
+    given = {env["name"]: env["value"] for env in func["run"]["envs"] if "name" in env}
+    assert given == {key.upper(): f"{{{{ secret:{manifests.SECRET}:{key} }}}}" for key in manifests.SECRET_KEYS}
+    assert (func["name"], func["invoke"], func["runtime"]) == ("vmledger", "http", "python")
+    deploy = func["deploy"]
+    assert "subscriptions" not in deploy
+    assert deploy["labels"] == [{"key": "networking.knative.dev/visibility", "value": "cluster-local"}]
+    service = manifests.named(manifests.overlay("direct"), "Service", "vmledger", KNATIVE)
+    probes = {name: container(service)[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness")}
+    assert deploy["healthEndpoints"] == probes
+    assert deploy["serviceAccountName"] == pod(service)["serviceAccountName"]
+    assert deploy["options"]["resources"]["limits"]["concurrency"] == pod(service)["containerConcurrency"]
+
+
+def test_the_containerfile_starts_what_the_procfile_says_without_a_shell() -> None:
+    """Process 1 is gunicorn, as any user of group 0, from pinned bases and a locked list with hashes."""
+    lines = [line for line in (manifests.ROOT / "Containerfile").read_text().splitlines() if not line.startswith("#")]
+    instructions = [line.split(" ", 1) for line in lines if re.match("[A-Z]+ ", line)]
+    bases = [rest.split(" ")[0] for word, rest in instructions if word == "FROM"]
+    assert len(bases) == 2
+    assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base) for base in bases)
+    [command] = [json.loads(rest) for word, rest in instructions if word == "CMD"]
+    assert command == [pathlib.Path(run.procfile()[0]).name, *run.procfile()[1:]]
+    assert [rest for word, rest in instructions if word == "USER"] == ["1001:0"]
+    assert "--require-hashes" in "".join(lines)
+    assert "ENTRYPOINT" not in [word for word, _ in instructions]
+
+
+def test_every_room_is_in_the_package() -> None:
+    """What func installs from pyproject.toml is the whole function; a folder that is not named there is left out."""
+    with (manifests.ROOT / "pyproject.toml").open("rb") as file:
+        named = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    found = {
+        str(init.parent.relative_to(manifests.ROOT)).replace("/", ".")
+        for init in (manifests.ROOT / "function").rglob("__init__.py")
+    }
+    assert set(named) == found
+
+
+def test_pack_builds_with_the_locked_list() -> None:
+    """What buildpacks install is what the Containerfile installs."""
+    text = (manifests.ROOT / "project.toml").read_text()
+    assert 'value = "requirements.lock"' in text
+    assert [line for line in (manifests.ROOT / "Procfile").read_text().splitlines() if line] == ["web: gunicorn"]
