@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from function import config, errors
+from function.scaling import dryrun
 
 DATABASE_HELP = """\
 The database is named by DATABASE_URL, or by DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD.
@@ -34,14 +35,26 @@ def parser() -> argparse.ArgumentParser:
         epilog=DATABASE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    webhook = commands.add_parser(
+        "render-webhook",
+        help="print the request that a Secret would send about a scaling event, without sending it",
+        description="Print the request that a Secret would send about a scaling event, with its secrets masked.",
+        epilog=dryrun.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    webhook.add_argument("secret", metavar="SECRET.yaml", help="the Secret that the annotation hpa-event would name")
+    webhook.add_argument("event", metavar="EVENT.json", nargs="?", help="a CloudEvent about an HPA; else a sample")
     return root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
-    parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     try:
         settings = config.Settings.from_env(os.environ)
+        if given.command == "render-webhook":
+            dryrun.run(given.secret, given.event, settings)
+            return 0
         from function import migrate
 
         migrate.run(settings)

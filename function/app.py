@@ -1,4 +1,4 @@
-"""The HTTP edge: one door for events, two for health, and the one table from outcome to status.
+"""The HTTP edge: one door for events, one for the echo, two for health, and the one table from outcome to status.
 
 The statuses are chosen by what Knative does with them: it retries 404, 408, 409, 429 and 5xx, sends other 3xx and 4xx
 to the dead letter sink at once, and takes a 2xx with a body for a failure.
@@ -7,16 +7,20 @@ No view parses, decides or stores: those are rooms of their own.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import flask
 import werkzeug.exceptions
 
 from function import config, errors, events, routes
+
+if TYPE_CHECKING:
+    from function import echo
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +38,14 @@ Answer = tuple[str, int, dict[str, str]]
 def create_app(settings: config.Settings, router: routes.Router, states: Any) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name."""
     app = flask.Flask("function", static_folder=None)
+    printer = _printer(settings)
 
     def receive() -> flask.Response:
         started = time.perf_counter()
         batch: Sequence[events.Event] = ()
         try:
             body = read_body(flask.request.environ, settings.max_event_bytes)
-            batch = events.from_wsgi(flask.request.environ, body)
+            batch = _read(body, printer() if settings.function_debug else None)
             outcomes = router.handle(batch)
         except errors.VmledgerError as exc:
             status = status_of(exc)
@@ -48,7 +53,7 @@ def create_app(settings: config.Settings, router: routes.Router, states: Any) ->
             return _error(status, str(exc))
         for event, outcome in zip(batch, outcomes, strict=True):
             _log_event(event, 204, outcome, started)
-        return _empty()
+        return _DONE
 
     def liveness() -> Answer:
         return "OK", 200, {"Content-Type": "text/plain"}
@@ -58,6 +63,7 @@ def create_app(settings: config.Settings, router: routes.Router, states: Any) ->
 
     for path, view, methods in (
         ("/", receive, ["POST"]),
+        _echo(settings, printer),
         ("/health/liveness", liveness, ["GET"]),
         ("/health/readiness", readiness, ["GET"]),
     ):
@@ -65,6 +71,51 @@ def create_app(settings: config.Settings, router: routes.Router, states: Any) ->
     app.register_error_handler(werkzeug.exceptions.HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
     return app
+
+
+def _printer(settings: config.Settings) -> Callable[[], echo.Echo]:
+    @functools.cache
+    def printer() -> echo.Echo:
+        from function import echo
+
+        return echo.Echo(settings)
+
+    return printer
+
+
+def _echo(settings: config.Settings, printer: Callable[[], echo.Echo]) -> tuple[str, Any, list[str]]:
+    """Return the route of the echo: its path, its view and its methods."""
+
+    def show() -> flask.Response:
+        started = time.perf_counter()
+        try:
+            batch = _read(read_body(flask.request.environ, settings.max_event_bytes), printer())
+        except errors.VmledgerError as exc:
+            status = status_of(exc)
+            _log_failure((), status, str(exc), started)
+            return _error(status, str(exc))
+        for event in batch:
+            _log_event(event, 204, "echoed", started)
+        return _DONE
+
+    def closed() -> flask.Response:
+        return _error(404, "the echo is closed here: ECHO=off")
+
+    return ("/echo", show, ["POST"]) if settings.echo == "ON" else ("/echo", closed, ["GET", "POST", "PUT", "DELETE"])
+
+
+def _read(body: bytes, printer: echo.Echo | None) -> Sequence[events.Event]:
+    """Return the request's events, printed where there is a printer, as is a body that holds none."""
+    try:
+        batch = events.from_wsgi(flask.request.environ, body)
+    except errors.BadEvent as exc:
+        if printer:
+            printer.other(body, flask.request.environ.get("CONTENT_TYPE") or "", str(exc))
+        raise
+    if printer:
+        for event in batch:
+            printer.event(event)
+    return batch
 
 
 def read_body(environ: Mapping[str, Any], most: int) -> bytes:
@@ -95,6 +146,10 @@ def _empty() -> flask.Response:
     return response
 
 
+_DONE = _empty()
+"""The answer to each event that is done: nothing in it differs, and nothing changes it."""
+
+
 def _error(status: int, sentence: str) -> flask.Response:
     return flask.Response(json.dumps({"error": sentence}), status, content_type="application/json")
 
@@ -123,21 +178,32 @@ def _bug(exc: Exception) -> flask.Response:
 
 
 def _log_event(event: events.Event, status: int, outcome: str, started: float) -> None:
-    if not log.isEnabledFor(logging.INFO):
+    # A source may send every Event of a cluster: what is not for us is no news.
+    level = logging.DEBUG if outcome == routes.NOT_FOR_US else logging.INFO
+    if not log.isEnabledFor(level):
         return
-    attributes = event.attributes
-    log.info(
+    log.log(
+        level,
         outcome,
         extra={
             "action": "event.handled",
             "type": event.type,
-            "namespace": attributes.get("namespace"),
-            "object": attributes.get("name"),
+            "object": _object(event),
             "id": event.id,
             "status": status,
             "ms": round((time.perf_counter() - started) * 1000, 1),
         },
     )
+
+
+def _object(event: events.Event) -> str | None:
+    """Name the Kubernetes object that the event is about, where it says that."""
+    named: Any = event.attributes
+    if "name" not in named and isinstance(event.data, dict):
+        named = event.data.get("metadata")
+    if not isinstance(named, dict) or "name" not in named:
+        return None
+    return f"{named.get('namespace', '')}/{named['name']}"
 
 
 def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, started: float | None) -> None:
@@ -147,6 +213,7 @@ def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, star
         extra={
             "action": "event.refused" if status < 500 else "event.deferred",
             "type": first.type if first else None,
+            "object": _object(first) if first else None,
             "id": first.id if first else None,
             "status": status,
             "ms": None if started is None else round((time.perf_counter() - started) * 1000, 1),

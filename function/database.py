@@ -195,11 +195,14 @@ class Database:
         raise errors.DatabaseUnavailable(f"the database reported a conflict {CONFLICT_ATTEMPTS} times in a row")
 
     def _attempt(self, work: Callable[[Cursor], T], end: float) -> T:
-        with translated():
-            connection = self._connect(end)
-            _deadline.at = min(end, time.monotonic() + STATEMENT_SECONDS + 1)
-            with connection.cursor() as cursor:
-                return work(cursor)
+        try:
+            with translated():
+                connection = self._connect(end)
+                _deadline.at = min(end, time.monotonic() + STATEMENT_SECONDS + 1)
+                with connection.cursor() as cursor:
+                    return work(cursor)
+        finally:
+            _deadline.at = float("inf")  # this thread may have other connections, with waits of their own
 
     def _connect(self, end: float) -> Connection:
         if self._connection is not None and not self._connection.closed:

@@ -34,6 +34,8 @@ GRANTS = {
     "vm_state": "SELECT, INSERT, UPDATE",
     "vm_history": "SELECT, INSERT, UPDATE",
     "scaling_notices": "SELECT, INSERT, UPDATE, DELETE",
+    "vsphere_applied": "SELECT, INSERT, UPDATE",
+    "vsphere_turns": "SELECT, INSERT, UPDATE, DELETE",
     "_yoyo_migration": "SELECT",
 }
 """What the function itself needs, by table."""

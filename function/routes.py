@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from function import config, database, errors, events
+from function import config, database, errors, events, kube
 from function.inventory import ledger
+from function.scaling import notifier
+from function.vsphere import maintenance, mirror
 
 NOT_FOR_US = "ignored"
 
@@ -27,9 +29,16 @@ class Capability(Protocol):
 
 
 KINDS = {
+    "Event": "scaling",
     "VirtualMachine": "inventory",
 }
 """Kubernetes objects by their kind, whatever their API group; the capability checks that."""
+
+NAMED = dict.fromkeys(maintenance.ROUTER_TYPES, "vsphere")
+"""CloudEvents whose type alone says which capability decides about them."""
+
+PREFIXES = {maintenance.SOURCE_PREFIX: "vsphere"}
+"""The same, by what the type begins with."""
 
 TYPES = {
     f"dev.knative.apiserver.{mode}.{verb}": KINDS
@@ -42,8 +51,19 @@ TYPES = {
 class Router:
     """Holds the capabilities and gives each event to the one that it is for."""
 
-    def __init__(self, settings: config.Settings, db: database.Database | None) -> None:
-        self._capabilities: dict[str, Capability] = {"inventory": ledger.Ledger(settings, db)}
+    def __init__(self, settings: config.Settings, db: database.Database | None, api: kube.Kube | None = None) -> None:
+        self._scaling = notifier.Scaling(settings, db, api)
+        self.vsphere = mirror.Mirror(settings, db)
+        self._capabilities: dict[str, Capability] = {
+            "inventory": ledger.Ledger(settings, db),
+            "scaling": self._scaling,
+            "vsphere": self.vsphere,
+        }
+
+    def close(self) -> None:
+        """Close what the capabilities hold open."""
+        self._scaling.close()
+        self.vsphere.close()
 
     def handle(self, batch: Sequence[events.Event]) -> list[str]:
         """Return what became of each event, in a word.
@@ -75,7 +95,8 @@ class Router:
 def _capability(event: events.Event) -> str | None:
     table = TYPES.get(event.type)
     if table is None:
-        return None
+        prefixed = (name for prefix, name in PREFIXES.items() if event.type.startswith(prefix))
+        return NAMED.get(event.type) or next(prefixed, None)
     kind = event.attributes.get("kind")
     if kind is None and isinstance(event.data, dict):
         kind = event.data.get("kind")

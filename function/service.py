@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import flask
 
-from function import app, config, database, logs, routes
+from function import app, config, database, kube, logs, routes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +33,24 @@ def from_env(environ: Mapping[str, str]) -> Service:
 def build(settings: config.Settings) -> Service:
     """Build the service from settings."""
     db = database.Database(settings.connection(), timeout=settings.db_timeout) if settings.has_database else None
+    api = kube.Kube(settings) if settings.has_kubernetes else None
+
+    router = routes.Router(settings, db, api)
 
     def states() -> dict[str, str]:
-        return {"database": db.state() if db else "not configured"}
+        return {
+            "database": db.state() if db else "not configured",
+            "kubernetes": api.state() if api else "not configured",
+            "operations": router.vsphere.state(),
+        }
 
     def close() -> None:
+        router.close()
         if db:
             db.close()
+        if api:
+            api.close()
 
-    application = app.create_app(settings, routes.Router(settings, db), states)
+    application = app.create_app(settings, router, states)
+    application.extensions["vmledger.close"] = close  # gunicorn's worker_exit finds it there
     return Service(settings, application, states, close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import http.client
 import os
 import pathlib
 import random
@@ -188,7 +189,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: pathlib.Path, own: postgres.Post
             name = f"vm-{thread}-{number}"
             try:
                 status = service.send(name=name, id=name)
-            except (OSError, processes.http.client.HTTPException):
+            except (OSError, http.client.HTTPException):
                 continue  # its worker was killed: no answer is no acknowledgement
             statuses.add(status)
             if status == 204:

@@ -55,7 +55,7 @@ def test_the_view_has_the_published_columns_first(query: Query) -> None:
 
 def test_times_sizes_and_labels_have_their_types(query: Query) -> None:
     """timestamptz, bigint, jsonb."""
-    rows = dict(query(f"SELECT column_name, data_type {COLUMNS}"))
+    rows: dict[str, str] = dict(query(f"SELECT column_name, data_type {COLUMNS}"))
     for name in ("time", "created_at", "updated_at"):
         assert rows[name] == "timestamp with time zone"
     for name in ("resource_version", "generation", "memory_bytes", "disk_bytes"):

@@ -19,12 +19,25 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+def _shown(default: object) -> str:
+    """A default as one would write it into the environment."""
+    match default:
+        case tuple():
+            return ",".join(map(str, default))
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case _:
+            return str(default)
+
+
 def test_the_settings_table_is_that_of_the_code() -> None:
     """Each variable, its default and its sentence; the code declares them."""
     declared = []
     for field in dataclasses.fields(config.Settings):
         if "variable" in field.metadata:
-            default = "" if field.default in (None, ()) else f"`{field.default}`"
+            default = "" if field.default in (None, ()) else f"`{_shown(field.default)}`"
             declared.append([f"`{field.metadata['variable']}`", default, field.metadata["doc"]])
     table = "\n".join(f"| {' | '.join(row)} |" for row in declared)
     assert rows("Settings") == declared, f"README's table should be:\n{table}"

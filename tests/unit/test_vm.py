@@ -21,7 +21,13 @@ TIME = "2026-10-01T00:00:00Z"
 
 def event(data: Any, **attributes: Any) -> events.Event:
     """An event as the edge gives it."""
-    known = {"id": "e1", "source": "https://10.96.0.1:443", "specversion": "1.0", "type": UPDATE, "time": TIME}
+    known: dict[str, Any] = {
+        "id": "e1",
+        "source": "https://10.96.0.1:443",
+        "specversion": "1.0",
+        "type": UPDATE,
+        "time": TIME,
+    }
     known |= attributes
     if known["time"] is not None:
         known["time"] = events.parse_time(known["time"], "time")

@@ -1,0 +1,161 @@
+"""Webhooks over TLS: verified for the name, by the authorities of WEBHOOK_CA_FILE, at the address that was judged."""
+
+from __future__ import annotations
+
+import pathlib
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import pytest_httpserver
+
+from function import errors
+from function.scaling import targets, template, webhook
+from tests import cluster
+
+HOST = "hooks.example"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A certificate for hooks.example that vouches for itself; certificate and key are one file."""
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    key = file.with_name("key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += [
+        "-subj",
+        "/CN=x",
+        "-addext",
+        f"subjectAltName=DNS:{HOST}",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(file),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_text(file.read_text() + key.read_text())
+    return file
+
+
+@pytest.fixture(scope="module")
+def tls(certificate: pathlib.Path) -> Iterator[pytest_httpserver.HTTPServer]:
+    """A receiver behind that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with cluster.server(ssl_context=context) as started:
+        yield started
+
+
+def send(url: str, ca_file: pathlib.Path | None, resolved: str = "127.0.0.1") -> None:
+    """POST to ``url``, whose host resolves to 127.0.0.1."""
+    policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.0/8",)))
+    sender = webhook.Sender(
+        policy,
+        list,
+        timeout=2,
+        ca_file=str(ca_file) if ca_file else None,
+        resolve=lambda host, port: [resolved],
+    )
+    request = template.Request(targets.parse(url), {"X": "y"}, b"{}")
+    try:
+        sender.send(request, "Secret a/b", until=time.monotonic() + 20)
+    finally:
+        sender.close()
+
+
+def test_the_certificate_is_verified_for_the_name(tls: pytest_httpserver.HTTPServer, certificate: pathlib.Path) -> None:
+    """The connection goes to an address, and the name is asked for and verified."""
+    tls.clear()
+    tls.expect_request("/hook").respond_with_data("ok")
+    send(f"https://{HOST}:{tls.port}/hook", certificate)
+    [(request, _)] = tls.log
+    assert request.headers["Host"] == f"{HOST}:{tls.port}"
+
+
+@pytest.mark.parametrize("case", ["another name", "no authority", "an address"])
+def test_a_certificate_that_cannot_be_verified_is_unavailable(
+    case: str, tls: pytest_httpserver.HTTPServer, certificate: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For another name, by certifi's authorities, and for a bare address: no request is sent."""
+    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    tls.clear()
+    tls.expect_request("/hook").respond_with_data("ok")
+    host = {"another name": "other.example", "an address": "127.0.0.1"}.get(case, HOST)
+    with pytest.raises(errors.Unavailable, match="has a certificate that cannot be verified"):
+        send(f"https://{host}:{tls.port}/hook", None if case == "no authority" else certificate)
+    assert tls.log == []
+
+
+def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with two addresses of which one is away; one that is closed to webhooks is left out."""
+    with cluster.server() as receiver:
+        receiver.expect_request("/").respond_with_data("ok")
+        policy = targets.Policy(targets.Rules.read(("127.0.0.9",)), targets.Rules.read(("127.0.0.0/8",)))
+        sender = webhook.Sender(
+            policy, list, timeout=2, resolve=lambda host, port: ["::1", "127.0.0.9", "127.0.0.3", "127.0.0.1"]
+        )
+        request = template.Request(targets.parse(f"http://many.example:{receiver.port}/"), {}, b"{}")
+        sender.send(request, "Secret a/b", until=time.monotonic() + 20)
+        sender.close()
+        assert len(receiver.log) == 1
+
+
+def test_a_resolver_that_hangs_is_unavailable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's resolver takes no timeout."""
+    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+
+    def hang(host: str, port: int) -> list[str]:
+        time.sleep(3)
+        return ["127.0.0.1"]
+
+    policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(()))
+    sender = webhook.Sender(policy, list, timeout=0.2, resolve=hang)
+    started = time.monotonic()
+    with pytest.raises(errors.Unavailable, match="cannot be resolved now"):
+        sender.send(template.Request(targets.parse("http://slow.example/"), {}, b""), "S", until=started + 20)
+    assert time.monotonic() - started < 2
+
+
+def test_the_connection_is_kept() -> None:
+    """Two notices to one receiver are one connection."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = targets.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        taken: list[bytes] = []
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                for _ in range(2):
+                    taken.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.1",)))
+        sender = webhook.Sender(policy, list, timeout=2)
+        for _ in range(2):
+            sender.send(template.Request(url, {}, b""), "Secret a/b", until=time.monotonic() + 20)
+        server.join(5)
+        sender.close()
+    assert len(taken) == 2
+
+
+def test_nothing_is_sent_when_the_time_is_up() -> None:
+    """Rather 503 than a POST whose answer nobody would wait for."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.1",)))
+        sender = webhook.Sender(policy, list, timeout=2)
+        request = template.Request(targets.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/"), {}, b"{}")
+        with pytest.raises(errors.Unavailable, match="was not asked in time"):
+            sender.send(request, "Secret a/b", until=time.monotonic())
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+        sender.close()

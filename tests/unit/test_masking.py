@@ -1,0 +1,198 @@
+"""No secret is left, by its name or its place, and nothing else is lost."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from function import masking
+
+SECRET = "S3CRET"
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats(allow_nan=False)
+    | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+)  # fmt: skip
+
+
+def encoded(value: Any, **options: Any) -> Any:
+    """What is left of a JSON value."""
+    return json.loads(masking.Encoder(**options).encode(value))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "adminPassword",
+        "ROOT_PASSWORD",
+        "token",
+        "vRealizeOpsToken",
+        "SessionId",
+        "session_id",
+        "vmware-api-session-id",
+        "encryption.bundle",
+        "userData",
+        "userDataBase64",
+        "networkData",
+        "guestinfo.userdata",
+        "kubectl.kubernetes.io/last-applied-configuration",
+        "Authorization",
+        "Proxy-Authorization",
+    ],
+)
+@pytest.mark.parametrize("value", [SECRET, [SECRET], {"a": SECRET}, 5, True])
+def test_a_secret_name_hides_the_whole_value(name: str, value: Any) -> None:
+    """Text, a list, an object, a number."""
+    assert encoded({"deep": [{name: value, "other": "stays"}]}) == {"deep": [{name: "***", "other": "stays"}]}
+
+
+@pytest.mark.parametrize("name", ["userDataSecretRef", "author", "key", "name", "userDatabase", "sessionIdle"])
+def test_other_names_hide_nothing(name: str) -> None:
+    """A reference to a Secret is no secret."""
+    assert encoded({name: "shown"}) == {name: "shown"}
+
+
+def test_what_is_empty_stays_empty() -> None:
+    """That there is no password is no secret."""
+    assert encoded({"password": "", "token": None}) == {"password": "", "token": None}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        {"Key": "encryption.bundle", "Value": SECRET},
+        {"value": SECRET, "key": "guestinfo.userdata"},
+        {"name": "DB_PASSWORD", "value": SECRET},
+        {"op": "add", "path": "/spec/token", "value": {"a": SECRET}},
+    ],
+)
+def test_a_key_beside_its_value_hides_it(pair: dict[str, Any]) -> None:
+    """An OptionValue of vSphere, a container's environment, a JSON patch."""
+    left = encoded([pair, {"Key": "svga.present", "Value": "TRUE"}])
+    assert SECRET not in json.dumps(left)
+    assert left[1] == {"Key": "svga.present", "Value": "TRUE"}
+
+
+def test_the_data_of_a_kubernetes_secret_is_hidden_wherever_it_is() -> None:
+    """By itself, in a List, in a SecretList whose items name no kind; the keys are shown."""
+    secret = {"kind": "Secret", "metadata": {"name": "db"}, "data": {"user": SECRET}, "stringData": {"host": SECRET}}
+    hidden = {**secret, "data": {"user": "***"}, "stringData": {"host": "***"}}
+    nameless = {"metadata": {"name": "db"}, "data": {"user": SECRET}}
+    assert encoded(secret) == hidden
+    assert encoded({"kind": "List", "items": [secret]}) == {"kind": "List", "items": [hidden]}
+    assert encoded({"kind": "SecretList", "items": [nameless]})["items"][0]["data"] == {"user": "***"}
+    assert encoded({"kind": "ConfigMap", "data": {"user": "shown"}})["data"] == {"user": "shown"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'config.extraConfig("encryption.bundle").value: "{SECRET}" -> "{SECRET}"; numCPU: 2 -> 4',
+        f'config.extraConfig("encryption.bundle").value: <unset> -> "{SECRET}"; numCPU: 2 -> 4',
+        f'config.extraConfig("encryption.bundle"): (key = "encryption.bundle", value = "{SECRET}"); numCPU: 2 -> 4',
+        f"GET /login?password={SECRET}&numCPU: 2 -> 4",
+        f"Authorization: Basic {SECRET}\nnumCPU: 2 -> 4",
+        f"Authorization: vRealizeOpsToken {SECRET}\nnumCPU: 2 -> 4",
+        f"sent vRealizeOpsToken {SECRET}::12345678, numCPU: 2 -> 4",
+        f"password: {SECRET} with {SECRET}\nnumCPU: 2 -> 4",
+        f"userData: |\n  #cloud-config\n  {SECRET}\nnumCPU: 2 -> 4",
+        f"kind: Secret\ndata:\n  a: {SECRET}\n  b: {SECRET}\ntype: Opaque\nnumCPU: 2 -> 4",
+        f'{{"password": "{SECRET}", broken, numCPU: 2 -> 4',
+        f"{{'sessionId': '{SECRET}', 'x': 'numCPU: 2 -> 4'}}",
+        f"<a><password>{SECRET}</password><b>numCPU: 2 -> 4</b></a>",
+        f'<a token="{SECRET}">numCPU: 2 -> 4</a>',
+        f"<v:a><v:Password x='1'>{SECRET}<b>{SECRET}</b></v:Password>numCPU: 2 -> 4</v:a>",
+        f"<o><key>encryption.bundle</key><value>{SECRET}</value></o><b>numCPU: 2 -> 4</b>",
+        f'<o key="sessionId" value="{SECRET}"/><b>numCPU: 2 -> 4</b>',
+        f"<m>config(&#34;encryption.bundle&#34;).value: &#34;{SECRET}&#34;; numCPU: 2 -> 4</m>",
+        f"<m>numCPU: 2 -> 4<![CDATA[password={SECRET}]]><!-- token: {SECRET} --></m>",
+        f'<!DOCTYPE m [<!ENTITY pw "{SECRET}">]><m>numCPU: 2 -> 4<password>&pw;</password></m>',
+        f"<m>numCPU: 2 -> 4<token>{SECRET}",
+        f"<m>&lt;password&gt;{SECRET}&lt;/password&gt;numCPU: 2 -> 4</m>",
+    ],
+)
+def test_text_loses_its_secrets_and_keeps_the_rest(text: str) -> None:
+    """Sentences of vCenter, headers, YAML, broken JSON, XML: where a person reads on."""
+    masked = masking.mask_text(text)
+    assert SECRET not in masked
+    assert "numCPU: 2 -" in masked
+    assert "***" in masked
+
+
+def test_cloud_init_is_hidden_by_its_first_line() -> None:
+    """Whatever the name that it stands under."""
+    assert encoded({"data": f"#cloud-config\nchpasswd: {SECRET}"}) == {"data": "***"}
+
+
+def test_json_that_is_text_is_looked_into() -> None:
+    """To any honest depth; what has no secret keeps its own spelling."""
+    inner = json.dumps({"token": SECRET, "a": json.dumps({"password": SECRET, "b": "shown"})})
+    left = encoded({"annotation": inner, "other": '{ "a" :1}'})
+    assert SECRET not in json.dumps(left)
+    assert json.loads(json.loads(left["annotation"])["a"])["b"] == "shown"
+    assert left["other"] == '{ "a" :1}'
+
+
+@hypothesis.given(JSON)
+def test_any_json_is_written_as_it_was_where_secrets_are_shown(value: Any) -> None:
+    """On one line, whatever splits lines, in UTF-8, whatever cannot be encoded."""
+    line = masking.Encoder(show=True).encode(value)
+    assert line.encode().decode().splitlines() == [line]
+    if "Infinity" not in json.dumps(value):
+        assert json.loads(line) == value
+
+
+@hypothesis.given(JSON)
+def test_any_json_is_written_where_secrets_are_masked(value: Any) -> None:
+    """Masking never fails, and gives JSON of the same type."""
+    left = encoded(value)
+    assert isinstance(left, dict | list) == isinstance(value, dict | list)
+
+
+@hypothesis.given(
+    strategies.lists(
+        strategies.sampled_from(
+            ["<a>", "</a>", "<password>", "</password>", '<b token="', '">', "<!--", "]]>", "<![CDATA[", "&lt;",
+             "token",
+             ": ", "=", '"', "'", "\\", "{", "}", "[", "kind: Secret\ndata:\n", "  x", "|\n", "-> ", "bearer ", "\n"]
+        )
+    ).map("".join)
+)  # fmt: skip
+def test_any_text_can_be_masked_again(text: str) -> None:
+    """No text breaks it, and what is masked holds no more secrets than before."""
+    assert isinstance(masking.mask_text(masking.mask_text(text)), str)
+
+
+@hypothesis.given(strategies.text(alphabet="<>&;lt\"' ab/", max_size=30), strategies.text(alphabet="<>&\"'=/ ab"))
+def test_no_secret_element_leaks_its_content(around: str, before: str) -> None:
+    """Whatever surrounds it, closed or not."""
+    assert "zzz" not in masking.mask_text(f"<r>{around.replace('<', '')}<password>zzz</password>{before}")
+
+
+def test_what_is_deep_can_be_written() -> None:
+    """Encoding uses no recursion."""
+    value: Any = "end"
+    for _ in range(50_000):
+        value = [value]
+    assert masking.Encoder().encode(value).count("[") == 50_000
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["token", "token=", 'password="', "<", "<a ", "<a '\"", "&amp;", "userdata", 'token:"\\', "-", "<a></b>", "{"],
+)
+def test_the_time_grows_with_the_text_and_not_faster(piece: str) -> None:
+    """Four times the text takes about four times as long, so that no event can hold up the others."""
+    spent = []
+    for size in (50_000, 200_000):
+        text = piece * (size // len(piece))
+        started = time.process_time()
+        masking.mask_text(text)
+        spent.append(time.process_time() - started)
+    assert spent[1] < max(10 * spent[0], 0.5)
