@@ -20,8 +20,8 @@ post_fork = function.server.starts
 worker_exit = function.server.ends
 logger_class = function.server.Logger
 logger_class.level = _settings.log_level
-# One for each core. Each holds one connection to Postgres.
-workers = _settings.workers
+# One for each core. Without a database each remembers for itself what it has applied and sent, so there is only one.
+workers = _settings.workers or (2 if _settings.has_database else 1)
 # Requests that a worker takes at once; the rest waits in the socket's backlog.
 worker_connections = 512
 # Longer than the idle time of a Broker's connections (Go: 90 s), so that it is not us who closes under a request.

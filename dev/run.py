@@ -26,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def main() -> int:
     """Set up, run until Ctrl-C, stop."""
     port = _port()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)  # as Ctrl-C: nothing may stay behind
     with _alone():
         server = postgres.Postgres(postgres.HOME)
         print("starting the embedded Postgres", flush=True)
@@ -83,12 +85,14 @@ def _migrate(server: postgres.Postgres) -> None:
             cursor.execute(f"CREATE ROLE {ROLE} LOGIN")
     connection.close()
     environ = {**os.environ, "DATABASE_URL": server.url(), "DB_APP_ROLE": ROLE}
-    subprocess.run([sys.executable, "-m", "function", "migrate"], env=environ, cwd=ROOT, check=True)
+    if subprocess.run([sys.executable, "-m", "function", "migrate"], env=environ, cwd=ROOT, check=False).returncode:
+        raise SystemExit("the schema could not be brought up to date: the line above says why")
 
 
 def _serve(server: postgres.Postgres, port: int) -> int:
     environ = {**os.environ, "DATABASE_URL": server.url(user=ROLE), "PORT": str(port)}
-    receiver = subprocess.Popen(procfile(), env=environ, cwd=ROOT)
+    # Ctrl-C is for us alone: gunicorn's workers would each be interrupted at whatever they do.
+    receiver = subprocess.Popen(procfile(), env=environ, cwd=ROOT, start_new_session=True)
     try:
         _wait(receiver, port)
         (postgres.HOME / "running").write_text(f"{server.binaries / 'psql'}\n{server.url()}\n")

@@ -110,7 +110,7 @@ def _read(body: bytes, printer: echo.Echo | None) -> Sequence[events.Event]:
         batch = events.from_wsgi(flask.request.environ, body)
     except errors.BadEvent as exc:
         if printer:
-            printer.other(body, flask.request.environ.get("CONTENT_TYPE") or "", str(exc))
+            printer.other(body, flask.request.environ, str(exc))
         raise
     if printer:
         for event in batch:
@@ -124,9 +124,15 @@ def read_body(environ: Mapping[str, Any], most: int) -> bytes:
     Flask would read nothing of a chunked body behind hypercorn, which does not say that its input ends.
     """
     announced = int(environ.get("CONTENT_LENGTH") or 0)  # the server has checked that it is a number
-    body: bytes = environ["wsgi.input"].read(most + 1) if announced <= most else b""
+    try:
+        body: bytes = environ["wsgi.input"].read(most + 1) if announced <= most else b""
+    except Exception as exc:  # each server has errors of its own for a body that is broken
+        raise errors.BadEvent("the request's body cannot be read to its end") from exc
     if max(announced, len(body)) > most:
         raise errors.TooLarge(f"the request is larger than MAX_EVENT_BYTES, {most} bytes")
+    if len(body) < announced:
+        # Without its body, the headers of a whole object would pass for a flat event.
+        raise errors.BadEvent(f"the request's body ends after {len(body)} of {announced} bytes")
     return body
 
 

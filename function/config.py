@@ -17,6 +17,8 @@ from typing import Any, Self
 
 from function import errors
 
+DB_PORT = 5432
+
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGSERVICE")
 """Variables of libpq that name a server; any of them turns the database on, as DB_HOST does."""
 
@@ -50,8 +52,8 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def cluster(value: str) -> str:
     """The name of a cluster: what fits the ledger's key."""
-    if "\x00" in value or len(value.encode()) > 253:
-        raise ValueError("must be at most 253 bytes of text")
+    if "\x00" in value or len(value.encode("utf-8", "surrogatepass")) > 253 or not value.isprintable():
+        raise ValueError("must be at most 253 bytes of printable text")
     return value
 
 
@@ -60,12 +62,13 @@ def connection_string(value: str) -> str:
     import psycopg2.extensions
 
     try:
-        psycopg2.extensions.parse_dsn(value)
+        ports = psycopg2.extensions.parse_dsn(value).get("port", "").split(",")
     except psycopg2.Error:
         # libpq's own message quotes the string, password included, so it is left behind.
-        raise ValueError(
-            "is no connection string that libpq understands (postgresql://user:password@host/name)"
-        ) from None
+        ports = ["none"]
+    # libpq looks at the port when it connects: it may be the rest of a password that was not percent-encoded.
+    if not all(port.isdigit() or not port for port in ports):
+        raise ValueError("is no connection string that libpq understands (postgresql://user:password@host/name)")
     return value
 
 
@@ -199,8 +202,10 @@ class Settings:
     port: int = variable(
         "PORT", whole(1, 65535), default=8080, doc="Port that the receiver listens on; Knative sets it."
     )
-    workers: int = variable(
-        "WEB_CONCURRENCY", whole(1, 64), default=2, doc="Processes of gunicorn; each holds one connection to Postgres."
+    workers: int | None = variable(
+        "WEB_CONCURRENCY",
+        whole(1, 64),
+        doc="Processes of gunicorn, each with one connection to Postgres. Unset: 2, or 1 without a database.",
     )
     cluster_name: str = variable(
         "CLUSTER_NAME", cluster, default="default", doc="Cluster of events that carry no `cluster` attribute."
@@ -218,7 +223,7 @@ class Settings:
         "DATABASE_URL", connection_string, doc="Postgres as a URL or `key=value` string; wins over DB_*.", secret=True
     )
     db_host: str | None = variable("DB_HOST", text, doc="Postgres host, or the folder of its socket.")
-    db_port: int = variable("DB_PORT", whole(1, 65535), default=5432, doc="Postgres port.")
+    db_port: int = variable("DB_PORT", whole(1, 65535), default=DB_PORT, doc="Postgres port.")
     db_name: str | None = variable("DB_NAME", text, doc="Database name.")
     db_user: str | None = variable("DB_USER", text, doc="Role that the function logs in as.")
     db_password: str | None = variable("DB_PASSWORD", text, doc="Its password.", secret=True)
@@ -405,7 +410,7 @@ class Settings:
             return {"dsn": self.database_url}
         keywords = {
             "host": self.db_host,
-            "port": self.db_port if self.db_host else None,
+            "port": self.db_port if self.db_host or self.db_port != DB_PORT else None,
             "dbname": self.db_name,
             "user": self.db_user,
             "password": self.db_password,

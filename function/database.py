@@ -15,6 +15,7 @@ import logging
 import pathlib
 import random
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -144,6 +145,46 @@ def connect(keywords: Mapping[str, Any]) -> Connection:
     return connection
 
 
+def resolved(keywords: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return libpq's keywords with the addresses of their hosts.
+
+    libpq would look a name up in C code that blocks, for as long as the resolver takes: under gevent the whole worker.
+    The name stays, for the certificate. A host of several addresses becomes several hosts, which libpq tries in turn.
+    """
+    given = {**psycopg2.extensions.parse_dsn(keywords["dsn"])} if "dsn" in keywords else dict(keywords)
+    if not given.get("host") or given.get("hostaddr"):
+        return given
+    hosts = str(given["host"]).split(",")
+    ports = str(given.get("port") or "").split(",")
+    ports = ports if len(ports) == len(hosts) else ports * len(hosts)
+    end = time.monotonic() + seconds
+    found = [
+        (host, address, port)
+        for host, port in zip(hosts, ports, strict=True)
+        for address in _addresses(host, end - time.monotonic())
+    ]
+    if not found:
+        raise psycopg2.OperationalError("no host has an address")
+    given["host"], given["hostaddr"], given["port"] = (",".join(each) for each in zip(*found, strict=True))
+    return {key: value for key, value in given.items() if value}
+
+
+def _addresses(host: str, seconds: float) -> list[str]:
+    """Return the addresses of a name, none where the resolver does not answer in time; a socket's folder has none."""
+    if not host or host[0] in "/@":
+        return [""]
+    answers: list[str] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            answers.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+
+    asking = threading.Thread(target=ask, daemon=True)  # nothing else can be waited for with an end
+    asking.start()
+    asking.join(max(0.0, seconds))
+    return list(dict.fromkeys(answers))
+
+
 class Database:
     """The process's one connection to Postgres.
 
@@ -208,7 +249,7 @@ class Database:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         _deadline.at = min(end, time.monotonic() + CONNECT_SECONDS)
-        connection = connect(self._keywords)
+        connection = connect(resolved(self._keywords, _deadline.at - time.monotonic()))
         try:
             with connection.cursor() as cursor:
                 cursor.execute(SESSION)
@@ -232,10 +273,17 @@ class Database:
     def state(self) -> str:
         """Return "ok", or the sentence that says why the database cannot be used now; takes about a second at most."""
         try:
-            self.run(lambda cursor: cursor.execute("SELECT 1"), timeout=1.0)
+            self.run(self._check, timeout=1.0)
         except errors.VmledgerError as exc:
             return str(exc)
         return "ok"
+
+    def _check(self, cursor: Cursor) -> None:
+        """Raise where the database could not take an event now."""
+        self._check_schema(cursor)
+        cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
+        if cursor.fetchone() == (True,):
+            raise errors.DatabaseUnavailable("the database is read-only, such as a standby")
 
     def close(self) -> None:
         """Close the connection; the next use opens a new one."""

@@ -3,13 +3,15 @@
 The line has the members of the event's own JSON format, so it can be sent again: the attributes and extensions as they
 came, and ``data``, or ``data_base64`` for bytes. Members of ours have an underscore, which no attribute can have:
 ``dead_letter`` says what Knative's dead letter extensions mean; ``data_truncated`` that the data was longer than
-ECHO_MAX_BYTES, and how long. A body that is no CloudEvent has the member ``not_a_cloudevent`` with the reason.
+ECHO_MAX_BYTES, and how long. A body that is no CloudEvent has the member ``not_a_cloudevent`` with the reason, beside
+the attributes that its headers give: an event whose data is broken is a dead letter that somebody has to find.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import contextlib
 import fcntl
 import logging
@@ -42,23 +44,26 @@ class Echo:
 
     def event(self, event: events.Event) -> None:
         """Print a CloudEvent."""
-        members = self._attributes(event)
-        kind = event.attributes.get("kind")
-        members |= self._data("data", event.data, str(event.attributes.get("datacontenttype", "")), kind=kind)
+        given = {**event.attributes}
+        if event.time_text is not None:
+            given["time"] = event.time_text
+        members = self._attributes(given)
+        kind = given.get("kind")
+        members |= self._data("data", event.data, str(given.get("datacontenttype", "")), kind=kind)
         self._printer.line(members)
 
-    def other(self, body: bytes, content_type: str, reason: str) -> None:
-        """Print a request's body that is no CloudEvent, and the reason."""
+    def other(self, body: bytes, environ: Mapping[str, Any], reason: str) -> None:
+        """Print a request's body that is no CloudEvent, the reason, and what its headers say."""
         members = {"not_a_cloudevent": masking.Encoder(show=self._show).encode(reason)}
+        with contextlib.suppress(errors.BadEvent):
+            members |= self._attributes(events.header_attributes(environ))
+        content_type = environ.get("CONTENT_TYPE") or ""
         if content_type:
             members["content_type"] = masking.quoted(content_type)
         self._printer.line(members | self._data("body", _read(body), content_type))
 
-    def _attributes(self, event: events.Event) -> dict[str, str]:
+    def _attributes(self, given: dict[str, Any]) -> dict[str, str]:
         """Return the attributes as JSON, each by its name, and what the dead letter extensions say."""
-        given = {**event.attributes}
-        if event.time_text is not None:
-            given["time"] = event.time_text
         dead_letter = self._dead_letter(given)
         encoder = masking.Encoder(show=self._show)
         members = {
@@ -164,8 +169,8 @@ class _Printer:
 
 
 def _object(members: Mapping[str, str]) -> str:
-    """Return a JSON object of members whose values are JSON already, and whose names need no escape."""
-    return "{" + ",".join(f'"{name}":{value}' for name, value in members.items()) + "}"
+    """Return a JSON object of members whose values are JSON already."""
+    return "{" + ",".join(f"{masking.quoted(name)}:{value}" for name, value in members.items()) + "}"
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -197,7 +202,12 @@ def _decoded(value: str) -> Any:
     except (binascii.Error, ValueError):
         return value
     read = _read(content)
-    return value if isinstance(read, bytes) and re.fullmatch(r"[A-Za-z]{1,40}", value) else read
+    if isinstance(read, bytes):
+        if re.fullmatch(r"[A-Za-z]{1,40}", value):
+            return value
+        with contextlib.suppress(UnicodeDecodeError):
+            return codecs.utf_8_decode(content)[0]  # without the half of a character that the cut has left at the end
+    return read
 
 
 def _as_text(data: bytes, content_type: str) -> str | None:

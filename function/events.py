@@ -13,6 +13,7 @@ import base64
 import binascii
 import dataclasses
 import datetime
+import functools
 import json
 import re
 import urllib.parse
@@ -81,7 +82,7 @@ def from_wsgi(environ: Mapping[str, Any], body: bytes) -> list[Event]:
     if media_type.startswith("application/cloudevents"):
         _check_format(media_type)
         return [_structured(_document(body, "the body"))]
-    attributes = _attributes(environ)
+    attributes = header_attributes(environ)
     if attributes:
         return [_binary(attributes, content_type, body)]
     if not body:
@@ -184,15 +185,20 @@ def _structured_data(document: dict[str, Json], content_type: object) -> Json | 
     return _content(content, str(content_type)) if content_type else content
 
 
-def _attributes(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes that the ce- headers carry."""
+def header_attributes(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes that the ce- headers carry, unchecked; raise :class:`errors.BadEvent` for no UTF-8."""
     attributes = {}
     for key, value in environ.items():
-        if key[:8] == "HTTP_CE_":
-            name = key[8:].lower()
+        if name := _attribute_name(key):
             plain = value.isascii() and "%" not in value and value[:1] != '"'
             attributes[name] = value if plain else _header(name, value)
     return attributes
+
+
+@functools.lru_cache(maxsize=1024)  # each request brings the same headers
+def _attribute_name(key: str) -> str | None:
+    """Return the attribute that a variable of the request stands for, if it does."""
+    return key.removeprefix("HTTP_CE_").lower() if key.startswith("HTTP_CE_") else None
 
 
 def _binary(attributes: dict[str, Any], content_type: str, body: bytes) -> Event:

@@ -33,8 +33,10 @@ class Function:
         self._asgi: Any = AsyncioWSGIMiddleware(built.app, max_body_size=2 * self._most + 2**20)
 
     async def handle(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one HTTP request."""
-        await self._asgi(scope, self._limited(receive), send)
+        """Serve one HTTP request; one that breaks off is not served, as if it had not come."""
+        body = await self._body(scope, receive)
+        if body is not None:
+            await self._asgi(scope, _given(body), send)
 
     def alive(self) -> tuple[bool, str]:
         """Answer GET /health/liveness."""
@@ -48,14 +50,26 @@ class Function:
         """Close the database when the server has stopped."""
         self._service.close()
 
-    def _limited(self, receive: Receive) -> Receive:
-        """Stop reading a body that is too large, so that the application sees it is and answers 413 itself."""
-        size = 0
-
-        async def limited() -> Message:
-            nonlocal size
+    async def _body(self, scope: Message, receive: Receive) -> bytes | None:
+        """Read the body, or just so much that the application sees it is too large; None where it breaks off."""
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if int(announced) > self._most:
+            return b""
+        body = b""
+        while len(body) <= self._most:
             message = await receive()
-            size += len(message.get("body", b""))
-            return {**message, "more_body": False} if size > self._most else message
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        return body
 
-        return limited
+
+def _given(body: bytes) -> Receive:
+    """Return the ``receive`` of a request whose body has been read."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

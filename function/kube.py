@@ -127,6 +127,7 @@ class Kube:
             msgspec.MsgspecError,
             ValueError,
             TypeError,
+            LookupError,  # what a plugin of the KUBECONFIG file says lacks the token
         ) as exc:
             status = _status(exc)
             if status == 404:

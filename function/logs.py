@@ -10,10 +10,37 @@ import datetime
 import json
 import logging
 import sys
+import time
+from typing import Any
 
 import msgspec
 
-_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
+
+class Record(logging.LogRecord):
+    """A log record that does not find out what no line of ours says: the caller's file, the thread, the process."""
+
+    pathname = filename = module = funcName = ""
+    lineno = 0
+    thread: int | None = None
+    threadName: str | None = None
+    process: int | None = None
+    processName: str | None = None
+    exc_text = stack_info = None
+    msecs = relativeCreated = 0.0
+
+    def __init__(
+        self, name: str, level: int, _file: str, _line: int, msg: object, args: Any, exc_info: Any, *_: Any, **__: Any
+    ) -> None:
+        self.name = name
+        self.levelno = level
+        self.levelname = logging.getLevelName(level)
+        self.msg = msg
+        self.args = args[0] if args and len(args) == 1 and isinstance(args[0], dict) and args[0] else args
+        self.exc_info = exc_info
+        self.created = time.time()
+
+
+_OWN = frozenset(Record("", 0, "", 0, "", (), None).__dict__) | {"exc_text", "message", "asctime", "color_message"}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _COLORS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 
@@ -27,8 +54,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
-        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
-        line = {"time": time, "level": record.levelname, "message": record.getMessage(), **_fields(record)}
+        line: dict[str, object] = {
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC),
+            "level": record.levelname,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         try:
@@ -42,11 +73,11 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one readable line, and the traceback below it if there is one."""
-        time = datetime.datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        clock = datetime.datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         color = _COLORS.get(record.levelname, "")
         fields = _fields(record)
         action = fields.pop("action", None)
-        words = [f"{time} {color}{record.levelname:<7}", record.getMessage()]
+        words = [f"{clock} {color}{record.levelname:<7}", record.getMessage()]
         words += [f"\x1b[2m{key}=\x1b[22m{value}" for key, value in fields.items() if key != "id"]
         line = " ".join(words) + "\x1b[0m"
         if record.exc_info:
@@ -60,7 +91,7 @@ def configuration(level: str) -> dict[str, object]:
     logging.raiseExceptions = False  # a closed standard error must not fail an event
     # What no line of ours says need not be found out for each (logging's own advice, "Optimization").
     logging._srcfile = None
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.setLogRecordFactory(Record)
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -171,12 +171,15 @@ _LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _BLOCK = re.compile(
-    rf"^(([ ]*+)(?:-[ ]+)?[\w.\-/]{{0,64}}?(?:{_WORDS}){_REST}[ \t]*:[ \t]*[|>][-+\d]*[ \t]*\n)"
-    r"(?:\2[ ]+[^\n]*(?:\n|\Z)|[ \t]*\n)++",
+    rf"^(([ ]*+)(-[ ]+)?[\w.\-/]{{0,64}}?(?:{_WORDS}){_REST}[ \t]*:[ \t]*(?:[|>][-+\d]*)?[ \t]*\r?\n)"
+    r"(?:\2(?:[ ]+|(?(3)(?!)|-[ ]))[^\n]*(?:\n|\Z)|[ \t]*\r?\n)++",
     re.IGNORECASE | re.MULTILINE,
 )
 _YAML_SECRET = re.compile(r"^[ \t]*(?:-[ ]+)?kind:[ \t]*[\"']?Secret\b", re.MULTILINE)
-_YAML_DATA = re.compile(r"^(([ ]*+)(?:data|stringData):[ \t]*\n)((?:\2[ ]+[^\n]*(?:\n|\Z)|[ \t]*\n)++)", re.MULTILINE)
+_YAML_DATA = re.compile(
+    r"^(([ ]*+)(?:-[ ]+)?(?:data|stringData):[ \t]*\r?\n)(?:\2[ ]+[^\n]*(?:\n|\Z)|[ \t]*\r?\n)++", re.MULTILINE
+)
+_YAML_INLINE = re.compile(r"^([ \t\-]*+(?:data|stringData):[ \t]*)\{[^}]*+(?:\}[^\n]*+)?", re.MULTILINE)
 DEEPEST = 8
 _CLOUD_CONFIG = re.compile(r"\s*(?:#cloud-config\b|## template: jinja\s*\n#cloud-config\b)")
 
@@ -194,7 +197,13 @@ def mask_text(text: str, depth: int = 0) -> str:
     if start == "<":
         return _Xml(text, depth, document=True).masked()
     masked = _mask_sentences(text)
-    return _Xml(masked, depth, document=False).masked() if "</" in masked else masked
+    if "</" in masked:
+        masked = _Xml(masked, depth, document=False).masked()
+    if "&lt;/" in masked:
+        plain = html.unescape(masked)
+        again = mask_text(plain, depth + 1)
+        masked = masked if again == plain else saxutils.escape(again)
+    return masked
 
 
 def _mask_json(text: str, depth: int) -> str | None:
@@ -210,7 +219,7 @@ def _mask_json(text: str, depth: int) -> str | None:
 
 def _mask_sentences(text: str) -> str:
     if _YAML_SECRET.search(text):
-        text = _YAML_DATA.sub(rf"\1\2  {MASK}\n", text)
+        text = _YAML_INLINE.sub(rf"\1{MASK}", _YAML_DATA.sub(rf"\1\2  {MASK}\n", text))
     if not _may_hold(text):
         return text
     text = _BLOCK.sub(rf"\1\2  {MASK}\n", text)
@@ -237,7 +246,7 @@ _NEAREST = 64
 class _Element:
     """An element that is open: where its content begins, and what is known of it."""
 
-    __slots__ = ("hidden", "keyed", "local", "name", "start", "values")
+    __slots__ = ("data", "hidden", "keyed", "local", "name", "secret", "start", "values")
 
     def __init__(self, name: str, start: int, *, hidden: bool, keyed: bool) -> None:
         self.name = name
@@ -247,6 +256,9 @@ class _Element:
         self.keyed = keyed
         """A child or an attribute says a secret's name: the children that hold a value are hidden."""
         self.values: list[tuple[int, int]] = []
+        self.secret = self.local == "secret"
+        """A Secret of Kubernetes, by its own name or a child ``kind``: the children that hold its data are hidden."""
+        self.data: list[tuple[int, int]] = []
 
 
 class _Xml:
@@ -318,9 +330,8 @@ class _Xml:
     def _ended(self, element: _Element, end: int) -> None:
         if element.hidden:
             self._hide(element.start, end)
-        if element.keyed:
-            for span in element.values:
-                self._hide(*span)
+        for span in [*(element.values if element.keyed else ()), *(element.data if element.secret else ())]:
+            self._hide(*span)
         if not self._open:
             return
         parent = self._open[-1]
@@ -329,6 +340,10 @@ class _Xml:
             parent.keyed = parent.keyed or is_secret_name(content)
         elif element.local in _VALUES:
             parent.values.append((element.start, end))
+        elif element.local in ("data", "stringdata"):
+            parent.data.append((element.start, end))
+        elif element.local == "kind":
+            parent.secret = parent.secret or self._text[element.start : end].strip() == "Secret"
 
     def _hide(self, start: int, end: int) -> None:
         if self._text[start:end].strip():

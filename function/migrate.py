@@ -47,12 +47,22 @@ class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore
     def connect(self, dburi: yoyo.connections.DatabaseURI) -> psycopg2.extensions.connection:
         return database.connect(dburi.args)
 
+    def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:  # noqa: ARG002
+        """Apply a migration and note it, in one transaction: killed in between, it would be applied a second time."""
+        with self.transaction():
+            migration.process_steps(self, "apply", force=force)
+            self.mark_one(migration)
+
+    def log_migration(self, migration: Any, operation: str) -> None:
+        """Write no log: yoyo's holds the user's name, and the user that a cluster picks for a container has none."""
+
 
 def run(settings: config.Settings, out: TextIO = sys.stdout) -> None:
     """Migrate, import, grant; say on ``out`` what was done. Raises :class:`errors.VmledgerError` with one sentence."""
     if not settings.has_database:
         raise errors.Refused("no database is configured: set DB_HOST or DATABASE_URL")
     with _connected(settings) as connection, _alone(connection, out):
+        _check_encoding(connection)
         applied = _apply(settings)
         for name in applied:
             print(f"applied {name}", file=out)
@@ -75,7 +85,20 @@ def _connected(settings: config.Settings) -> Iterator[psycopg2.extensions.connec
             connection.close()
     except psycopg2.Error as exc:
         first = str(exc).strip().partition("\n")[0]
-        raise errors.DatabaseUnavailable(f"the database says: {first or type(exc).__name__}") from exc
+        if not first or "connection option" in first:  # which would quote a value
+            first = type(exc).__name__
+        raise errors.DatabaseUnavailable(f"the database says: {first}") from exc
+
+
+def _check_encoding(connection: psycopg2.extensions.connection) -> None:
+    """Refuse a database that cannot hold every text, or that compares texts otherwise than by code point."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('server_encoding')")
+        [encoding] = cursor.fetchone() or [""]
+    if encoding not in ("UTF8", "SQL_ASCII"):
+        raise errors.Refused(
+            f"the database's encoding is {encoding}: make one with CREATE DATABASE ... ENCODING 'UTF8'"
+        )
 
 
 @contextlib.contextmanager
@@ -150,7 +173,7 @@ def _import_published(settings: config.Settings, connection: psycopg2.extensions
         cursor.execute("COMMENT ON TABLE virtual_machines_published IS %s", [IMPORTED])
     print(f"{chr(13) if sys.stderr.isatty() else ''}imported {done - skipped} rows of the published table", file=out)
     if skipped:
-        print(f"left out {skipped} rows that name no VM, or hold no event of one", file=out)
+        print(f"left out {skipped} rows that are no event about a VM, or hold a value that is none", file=out)
     return True
 
 
@@ -173,7 +196,7 @@ def _published(row: Mapping[str, Any], cluster_name: str) -> vm.Change | None:
     The example wrote 0 and '' for what an event did not carry.
     """
     attributes = {name: value for name, value in row.items() if value not in (None, "", 0, "0")}
-    if attributes.get("type") not in vm.STEPS or "id" not in attributes:
+    if attributes.get("type") not in vm.STEPS or attributes.get("kind", vm.KIND) != vm.KIND or "id" not in attributes:
         return None
     try:
         if "time" in attributes:

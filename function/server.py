@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import http
+import json
 import logging.config
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
+import gevent.socket
 import gunicorn.glogging
+import gunicorn.http.errors
 import gunicorn.workers.ggevent
 
 from function import config, logs
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS = 30
+REFUSALS = {
+    gunicorn.http.errors.LimitRequestLine: http.HTTPStatus.REQUEST_URI_TOO_LONG,
+    gunicorn.http.errors.LimitRequestHeaders: http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+}
+"""gunicorn's refusals that are not 400."""
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
@@ -45,6 +59,27 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
                 yield
             finally:
                 del self._idle[greenlet]
+
+    def handle_request(self, listener: object, request: object, client: gevent.socket.socket, address: object) -> Any:
+        """Serve a request; a body of which nothing comes for a while is broken."""
+        client.settimeout(BODY_SECONDS)
+        try:
+            return super().handle_request(listener, request, client, address)
+        finally:
+            client.settimeout(None)
+
+    def handle_error(self, request: object, client: gevent.socket.socket, address: object, exc: BaseException) -> None:
+        """Refuse what is no HTTP request with a sentence, as the application would; gunicorn answers in HTML."""
+        if not isinstance(exc, gunicorn.http.errors.ParseException):
+            super().handle_error(request, client, address, exc)
+            return
+        status = REFUSALS.get(type(exc), http.HTTPStatus.BAD_REQUEST)
+        sentence = "the request is no HTTP that can be read here: " + status.phrase.lower()
+        body = json.dumps({"error": sentence}).encode()
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        log.warning(sentence, extra={"action": "event.refused", "status": status.value})
+        with contextlib.suppress(OSError):
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def notify(self) -> None:
         """Say that the worker lives; gunicorn calls this every second, also while it waits for the end."""

@@ -214,14 +214,18 @@ def unknown_variables(objects: Objects) -> list[str]:
     return wrong
 
 
-def unbound_accounts(objects: Objects) -> list[str]:
-    """ServiceAccounts with a token and no binding: they exist to be allowed something, and are allowed nothing."""
-    bound = {
+def _bound(objects: Objects) -> set[tuple[str, str | None]]:
+    return {
         (subject["name"], subject.get("namespace"))
         for item in objects
         for subject in item.get("subjects", [])
         if subject["kind"] == "ServiceAccount"
     }
+
+
+def unbound_accounts(objects: Objects) -> list[str]:
+    """ServiceAccounts with a token and no binding: they exist to be allowed something, and are allowed nothing."""
+    bound = _bound(objects)
     return [
         f"the ServiceAccount {item['metadata']['name']} has a token and no binding"
         for item in of_kind(objects, "ServiceAccount")
@@ -232,15 +236,16 @@ def unbound_accounts(objects: Objects) -> list[str]:
 
 def mounted_tokens(objects: Objects) -> list[str]:
     """Pods of ours that have a token of the Kubernetes API without need."""
-    off = {
+    fine = {
         item["metadata"]["name"]
         for item in of_kind(objects, "ServiceAccount")
         if item.get("automountServiceAccountToken") is False
     }
+    fine |= {name for name, _ in _bound(objects)}
     return [
         f"a token is mounted in {name}"
         for name, pod in pods(objects)
-        if pod.get("automountServiceAccountToken") is not False and pod.get("serviceAccountName") not in off
+        if pod.get("automountServiceAccountToken") is not False and pod.get("serviceAccountName") not in fine
     ]
 
 
@@ -264,6 +269,17 @@ def wrong_rights(objects: Objects) -> list[str]:
     return wrong
 
 
+def wrong_rights_of_vmledger(objects: Objects) -> list[str]:
+    """What vmledger may do beyond, or cannot do of, reading one HPA at a time, where scaling is taken in."""
+    scaling = any(
+        trigger["spec"].get("filter", {}).get("attributes", {}).get("kind") == "Event"
+        for trigger in of_kind(objects, "Trigger")
+    )
+    expected = [{"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["get"]}]
+    allowed = list(_rules(objects, "vmledger"))
+    return [] if allowed == (expected if scaling else []) else [f"vmledger may {allowed}"]
+
+
 def _rules(objects: Objects, account: str) -> Iterator[Object]:
     for binding in objects:
         if any(subject["name"] == account for subject in binding.get("subjects", [])):
@@ -273,17 +289,21 @@ def _rules(objects: Objects, account: str) -> Iterator[Object]:
 
 def wrong_source(objects: Objects) -> list[str]:
     """What would make the source send no objects, watch too little or too often, or stamp another cluster."""
-    spec = named(objects, "ApiServerSource", "apiserversource")["spec"]
     wrong = []
-    if spec.get("mode") != "Resource":
-        wrong.append("mode is not Resource: the events hold no object")
-    if spec.get("namespaceSelector") != {}:
-        wrong.append("not all namespaces by one watch")
+    for source in of_kind(objects, "ApiServerSource"):
+        name, spec = source["metadata"]["name"], source["spec"]
+        if spec.get("mode") != "Resource":
+            wrong.append(f"{name}: mode is not Resource: the events hold no object")
+        if spec.get("namespaceSelector") != {}:
+            wrong.append(f"{name}: not all namespaces by one watch")
+        if spec.get("sink", {}).get("ref", {}).get("kind") != "Broker":
+            wrong.append(f"{name}: sends to no Broker")
+        if any("selector" in resource for resource in spec["resources"]):
+            wrong.append(f"{name}: an object that leaves a label selector is announced as deleted")
+    spec = named(objects, "ApiServerSource", "apiserversource")["spec"]
     kinds = [(resource["apiVersion"], resource["kind"]) for resource in spec["resources"]]
     if ("kubevirt.io/v1", "VirtualMachine") not in kinds or len(set(kinds)) != len(kinds):
         wrong.append("not one watch for each kind")
-    if any("selector" in resource for resource in spec["resources"]):
-        wrong.append("a VM that leaves a label selector is announced as deleted")
     settings = named(objects, "ConfigMap", "vmledger")["data"]
     if spec["ceOverrides"]["extensions"].get("cluster") != settings["CLUSTER_NAME"]:
         wrong.append("the source stamps another cluster than CLUSTER_NAME")
@@ -365,6 +385,12 @@ def wrong_timeouts(objects: Objects) -> list[str]:
         for (inner, least), (outer, most) in itertools.pairwise(chain)
         if least >= most
     ]
+    wrong += [
+        f"the delivery of Trigger {trigger['metadata']['name']} ends before the Service's request"
+        for trigger in of_kind(objects, "Trigger")
+        if trigger["spec"]["subscriber"]["ref"]["name"] == "vmledger"
+        and seconds(trigger["spec"]["delivery"].get("timeout", "PT0S")) <= service["timeoutSeconds"]
+    ]
     lengths = {trigger["spec"]["delivery"]["timeout"] for trigger in to_vmledger(objects)}
     return wrong + ([] if len(lengths) == 1 else ["the Triggers' timeouts differ"])
 
@@ -444,11 +470,41 @@ def wrong_scale(objects: Objects) -> list[str]:
     wrong = []
     if not 1 <= least <= most:
         wrong.append(f"scale from {least} to {most}")
-    if 2 * most * workers + 1 > MAX_CONNECTIONS:
-        wrong.append(f"2 x {most} pods x {workers} workers + 1 connections are more than {MAX_CONNECTIONS}")
+    if 2 * most * workers + 2 > MAX_CONNECTIONS:
+        wrong.append(f"2 x {most} pods x {workers} workers + 2 connections are more than {MAX_CONNECTIONS}")
     if service["spec"]["template"]["spec"]["containerConcurrency"] < 1:
         wrong.append("containerConcurrency is not set")
     return wrong
+
+
+def wrong_dead_letter(objects: Objects) -> list[str]:
+    """A dead letter sink that may not be there, or does not take and show what vmledger refuses."""
+    template = named(objects, "Service", "vmledger-dead-letter", "serving.knative.dev/")["spec"]["template"]
+    annotations = template.get("metadata", {}).get("annotations", {})
+    scale = [annotations.get(f"autoscaling.knative.dev/{end}-scale") for end in ("min", "max")]
+    wrong = (
+        [] if scale == ["1", "1"] else [f"the dead letter sink scales from {scale[0]} to {scale[1]}: one log, always"]
+    )
+    for container in template["spec"]["containers"]:
+        given = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
+        echo = config.Settings.from_env(given)
+        most = config.Settings.from_env(named(objects, "ConfigMap", "vmledger")["data"]).max_event_bytes
+        if echo.max_event_bytes <= most:
+            wrong.append("the dead letter sink refuses what vmledger refuses for its size")
+        if echo.echo_max_bytes < most:
+            wrong.append("the dead letter sink cuts what vmledger would take, so it cannot be replayed")
+    return wrong
+
+
+def wrong_probes(objects: Objects) -> list[str]:
+    """Services whose pods are sent events before they serve, or are kept when they hang."""
+    return [
+        f"{item['metadata']['name']} has no {kind} probe at /health/{kind}"
+        for item in services(objects)
+        for container in item["spec"]["template"]["spec"]["containers"]
+        for kind in ("readiness", "liveness")
+        if container.get(f"{kind}Probe", {}).get("httpGet", {}).get("path") != f"/health/{kind}"
+    ]
 
 
 def public(objects: Objects) -> list[str]:
@@ -484,6 +540,8 @@ def wrong_migration(objects: Objects) -> list[str]:
     ]
     if migrate.get("args") != ["python", "-m", "function", "migrate"]:
         wrong.append("the Job does not migrate")
+    if job["spec"]["template"]["spec"].get("restartPolicy") not in ("OnFailure", "Never"):
+        wrong.append("a Job's pod may not restart for ever")
     if not job["spec"].get("ttlSecondsAfterFinished"):
         wrong.append("a Job that is done stays, and a new image cannot be applied")
     if objects.index(job) > objects.index(service):
@@ -500,7 +558,9 @@ COMMON = (
     without_dead_letter,
     unknown_variables,
     unbound_accounts,
+    mounted_tokens,
     wrong_rights,
+    wrong_rights_of_vmledger,
     wrong_source,
     wrong_retries,
     wrong_timeouts,
@@ -509,11 +569,13 @@ COMMON = (
     refused_by_serving,
     secrets,
     wrong_scale,
+    wrong_dead_letter,
+    wrong_probes,
     public,
     wrong_images,
 )
 """Rules that hold with any component too."""
-RULES = (*COMMON, mounted_tokens, wrong_migration)
+RULES = (*COMMON, wrong_migration)
 """Rules of an overlay as it is."""
 
 

@@ -12,7 +12,10 @@ from typing import Any
 from function import errors
 from function.inventory import fields, quantity
 
-FIELDS = ("cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network")
+FIELDS = frozenset(
+    ("name", "generation", "instancetype", "cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network")
+)
+_OBJECT = frozenset(("apiVersion", "metadata", "spec", "status"))
 
 Attributes = fields.Object
 _CONTAINERS = (dict, list)
@@ -20,12 +23,13 @@ _CONTAINERS = (dict, list)
 
 def holds(data: Any) -> bool:
     """Whether data holds the flat fields, as newer versions of the published example send them."""
-    return isinstance(data, dict) and not data.keys() & {"metadata", "spec"} and not data.keys().isdisjoint(FIELDS)
+    return isinstance(data, dict) and data.keys().isdisjoint(_OBJECT) and not data.keys().isdisjoint(FIELDS)
 
 
 def facts(attributes: Attributes) -> dict[str, Any]:
     """Return the ledger's facts by column; raise :class:`errors.BadEvent` for a value that is none."""
-    cores, sockets, threads = (_number(attributes, name) for name in ("cpucores", "cpusockets", "cputhreads"))
+    # None of it can be 0: that says as little as nothing.
+    cores, sockets, threads = (_number(attributes, name) or None for name in ("cpucores", "cpusockets", "cputhreads"))
     memory = text(attributes, "memory")
     counted = cores or sockets or threads
     return {
@@ -34,6 +38,7 @@ def facts(attributes: Attributes) -> dict[str, Any]:
         "namespace": _key(attributes, "namespace"),
         "uid": text(attributes, "uid"),
         "resource_version": _number(attributes, "resourceversion"),
+        "generation": _number(attributes, "generation"),
         "cpucores": cores,
         "cpusockets": sockets,
         "cputhreads": threads,

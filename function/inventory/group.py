@@ -20,6 +20,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+LEAST_SHARE = 0.1
+"""Of its patience that a leader must have left: its time is the time of its whole group."""
+
+
 class _Entry(Generic[Item, Result]):
     """What one request hands in, until when it waits, and where."""
 
@@ -66,7 +70,7 @@ class GroupCommit(Generic[Item, Result]):
             self._await(entry)
         if entry.leads:
             try:
-                self._store(self._take(), entry.end)
+                self._lead(entry)
             finally:
                 self._hand_over()
         if entry.failure is not None:
@@ -74,6 +78,14 @@ class GroupCommit(Generic[Item, Result]):
         if entry.results is None:
             raise errors.DatabaseUnavailable("the database did not answer in time")
         return entry.results
+
+    def _lead(self, entry: _Entry[Item, Result]) -> None:
+        """Write a group; a leader whose patience is all but over leaves that to the next, which may have more."""
+        if entry.end - time.monotonic() > self._patience * LEAST_SHARE:
+            self._store(self._take(), entry.end)
+        else:
+            with self._lock:
+                self._waiting.remove(entry)
 
     def _await(self, entry: _Entry[Item, Result]) -> None:
         """Wait until a leader has stored the entry or made it the leader, or patience ends."""
@@ -113,11 +125,11 @@ class GroupCommit(Generic[Item, Result]):
             for entry in group:
                 self._settle(entry, failure=exc)
         else:
-            start = 0
+            first = 0
             for entry in group:
-                end = start + len(entry.items)
-                self._settle(entry, results=results[start:end])
-                start = end
+                beyond = first + len(entry.items)
+                self._settle(entry, results=results[first:beyond])
+                first = beyond
 
     @staticmethod
     def _settle(

@@ -57,15 +57,16 @@ def _is_kubevirt(event: events.Event) -> bool:
 
 
 def _warn(change: vm.Change, outcome: store.Outcome) -> None:
-    place = dict(zip(("cluster", "namespace", "name"), change.key, strict=True))
+    cluster, namespace, name = change.key
+    place = {"id": change.vm.id, "cluster": cluster, "object": f"{namespace}/{name}"}
     if outcome is store.Outcome.OUTRANKED:
         log.warning(
             "the VM is tracked by resourceVersion, and this event carries none: kept in the history, the state stays;"
             " send the object or the attribute resourceversion",
-            extra={"action": "vm.outranked", "id": change.vm.id, **place},
+            extra={"action": "vm.outranked", **place},
         )
     elif change.version.number < 0 and change.version.time is None:
         log.warning(
             "the event has neither a resourceVersion nor a time: it cannot be ordered and counts as the oldest",
-            extra={"action": "vm.unordered", "id": change.vm.id, **place},
+            extra={"action": "vm.unordered", **place},
         )

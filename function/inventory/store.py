@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Any
 
 import psycopg2.extensions
 
@@ -59,25 +60,24 @@ WHERE ({_list(_VERSION, "excluded.")}) > ({_list(_VERSION, "known.")})
 """
 
 _WRITE_HISTORY = f"""
-WITH incoming AS MATERIALIZED (
-    SELECT * FROM json_populate_recordset(NULL::vm_history, $1) WITH ORDINALITY
-), recorded AS (
+WITH recorded AS (
     INSERT INTO vm_history AS known ({_list(_COLUMNS)})
     SELECT {_list(_COLUMNS)}
-    FROM incoming
+    FROM json_populate_recordset(NULL::vm_history, $1)
     ON CONFLICT ({_list(_IDENTITY)}) DO UPDATE
     SET ({_list(_VALUES)}, recorded_at) = ROW ({_list(_VALUES, "excluded.")}, now())
     WHERE {_BETTER}
-    RETURNING {_list(_IDENTITY)}
+    RETURNING {_list(_IDENTITY)}, digest
 )
-SELECT recorded.name IS NOT NULL,
-       ({_list(_VERSION, "incoming.")}) = ({_list(_VERSION, "state.")}),
-       incoming.version_number < 0 AND state.version_number >= 0
-FROM incoming
-JOIN vm_state AS state ON ({_list(_KEY, "state.")}) = ({_list(_KEY, "incoming.")})
-LEFT JOIN recorded ON ({_list(_IDENTITY, "recorded.")}) = ({_list(_IDENTITY, "incoming.")})
-ORDER BY incoming.ordinality
+SELECT {_list(_KEY, "recorded.")}, recorded.version_number, recorded.version_step, recorded.digest,
+       ({_list(_VERSION, "recorded.")}) = ({_list(_VERSION, "state.")}),
+       recorded.version_number < 0 AND state.version_number >= 0
+FROM recorded
+CROSS JOIN LATERAL (
+    SELECT {_list(_VERSION)} FROM vm_state WHERE ({_list(_KEY)}) = ({_list(_KEY, "recorded.")}) LIMIT 1
+) AS state
 """
+"""Returns what it recorded, and how each stands to the state; by one look-up in an index for each, at any size."""
 
 PREPARE = f"""
 PREPARE vmledger_state (json) AS {_WRITE_STATE};
@@ -106,13 +106,19 @@ class Store:
         history = _json(versions)
         state = history if len(newest) == len(versions) else _json(list(newest.values()))
 
-        def work(cursor: psycopg2.extensions.cursor) -> list[tuple[bool, bool, bool]]:
+        def work(cursor: psycopg2.extensions.cursor) -> list[tuple[Any, ...]]:
             cursor.execute(WRITE, [state, history])
             return cursor.fetchall()
 
         rows = self._database.run(work, timeout=timeout)
-        outcomes = {id(change): _outcome(*row) for change, row in zip(versions, rows, strict=True)}
-        return [outcomes.get(id(change), Outcome.DUPLICATE) for change in changes]
+        outcomes = {tuple(row[:-2]): _outcome(newest=row[-2], outranked=row[-1]) for row in rows}
+        done = {id(change): outcomes.get(_identity(change), Outcome.DUPLICATE) for change in versions}
+        return [done.get(id(change), Outcome.DUPLICATE) for change in changes]
+
+
+def _identity(change: vm.Change) -> tuple[object, ...]:
+    """Return what tells a change of a batch from the others, as the database returns it."""
+    return (*change.key, change.version.number, change.version.step, change.rank[-1])
 
 
 def _distinct(
@@ -132,9 +138,7 @@ def _json(changes: Sequence[vm.Change]) -> str:
     return "[" + b",".join([change.payload for change in changes]).decode() + "]"
 
 
-def _outcome(recorded: bool, newest: bool, outranked: bool) -> Outcome:
-    if not recorded:
-        return Outcome.DUPLICATE
+def _outcome(*, newest: bool, outranked: bool) -> Outcome:
     if newest:
         return Outcome.STORED
     return Outcome.OUTRANKED if outranked else Outcome.LATE

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import re
+import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -114,7 +114,7 @@ class Change:
     vm: VirtualMachine
     key: tuple[str, str, str]
     version: Version
-    rank: tuple[int, datetime.datetime, str, int]
+    rank: tuple[int, bool, datetime.datetime, str, int]
     payload: bytes
 
     @property
@@ -161,7 +161,7 @@ def _change(vm: VirtualMachine, shape: int) -> Change:
         STEPS[vm.type],
     )
     row = _row(vm)
-    digest = int.from_bytes(hashlib.blake2b(row + bytes([shape]), digest_size=8).digest(), signed=True)
+    digest = zlib.crc32(row)
     order = b',"version_number":%d,"version_time":"%s","version_step":%d,"shape":%d,"digest":%d}' % (
         version.number,
         version.time.isoformat().encode() if version.time else b"-infinity",
@@ -173,7 +173,7 @@ def _change(vm: VirtualMachine, shape: int) -> Change:
         vm=vm,
         key=(vm.cluster, vm.namespace, vm.name),
         version=version,
-        rank=(-shape, vm.time or _END, vm.id, digest),
+        rank=(-shape, vm.time is None, vm.time or _END, vm.id, digest),
         payload=row[:-1] + order,
     )
 

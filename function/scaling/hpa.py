@@ -41,7 +41,7 @@ _TIMES = (
     ("deprecatedFirstTimestamp",),
     ("metadata", "creationTimestamp"),
 )
-_ZERO_TIME = "0001-01-01T00:00:00Z"
+_ZERO_TIME = "0001-01-01T00:00:00"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def _time(data: dict[str, Any], event: events.Event) -> datetime.datetime:
         value: Any = data
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
-        if value not in (None, "", _ZERO_TIME):
+        if value not in (None, "") and not str(value).startswith(_ZERO_TIME):
             return events.parse_time(value, f"the Event's {path[-1]}")
     if event.time is None:
         raise errors.BadEvent("neither the Event nor the CloudEvent says when it happened")

@@ -10,6 +10,7 @@ import dataclasses
 import fnmatch
 import ipaddress
 import re
+import socket
 import urllib.parse
 from collections.abc import Collection, Sequence
 from typing import Self
@@ -22,6 +23,7 @@ Endpoint = tuple[Address, int]
 _PRINTABLE = re.compile(r"[!-\[\]-~]+")
 """ASCII without blanks, and without the backslash, which some parsers take for a slash."""
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*\.?")
+_NUMERIC = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}", re.ASCII)
 _API_NAMES = re.compile(r"kubernetes(?:\.default(?:\.svc(?:\..*)?)?)?")
 """The names of the Kubernetes API inside a cluster."""
 
@@ -38,10 +40,14 @@ NEVER: tuple[tuple[str, tuple[Network, ...]], ...] = tuple(
         ),
         ("an address of many hosts", ("224.0.0.0/4", "255.255.255.255/32", "ff00::/8")),
         ("a reserved address", ("240.0.0.0/4",)),
+        # RFC 8215: which part of it is the IPv4 address that is reached, only the site knows.
+        ("an address that the site translates", ("64:ff9b:1::/48",)),
     )
 )
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
-"""NAT64: the last 32 bits are the IPv4 address that is reached."""
+_HERE = tuple(network for _, networks in NEVER[:2] for network in networks)
+"""This host, by its many addresses."""
+_TRANSLATED = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::ffff:0:0:0/96"))
+"""NAT64 and SIIT: the last 32 bits are the IPv4 address that is reached."""
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
@@ -111,8 +117,19 @@ def _is_ipv6(host: str) -> bool:
 
 
 def address(text: str) -> Address:
-    """Return the address that ``text`` is, an IPv4 address in IPv6 clothes as IPv4; raise ValueError for a name."""
-    found = ipaddress.ip_address(text)
+    """Return the address that ``text`` is, an IPv4 address in IPv6 clothes as IPv4; raise ValueError for a name.
+
+    2130706433, 0x7f.1 and 0177.0.0.1 are addresses too, as the system's resolver reads them (inet_aton).
+    """
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        if not _NUMERIC.fullmatch(text):
+            raise
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(text))
+        except OSError:
+            raise ValueError("is no address") from None
     if found.version == 6 and found.ipv4_mapped is not None:
         return found.ipv4_mapped
     return found
@@ -160,7 +177,7 @@ class Policy:
         host = url.host.rstrip(".")
         if self.denied.name(host) or any(self.denied.network(face) for face in _faces(where)):
             return "a host that WEBHOOK_DENIED_HOSTS closes"
-        if _API_NAMES.fullmatch(host) or any((face, url.port) in api for face in _faces(where)):
+        if _API_NAMES.fullmatch(host) or any(_reaches(face, url.port, api) for face in _faces(where)):
             return "the Kubernetes API"
         if self.allowed.network(where):
             return None
@@ -172,6 +189,17 @@ class Policy:
         return None
 
 
+def _reaches(where: Address, port: int, api: Collection[Endpoint]) -> bool:
+    """Whether one of the endpoints is there; a server of this host listens on each of its addresses."""
+    return any(
+        port == its_port and (where == address or (_is_here(where) and _is_here(address))) for address, its_port in api
+    )
+
+
+def _is_here(where: Address) -> bool:
+    return any(where in network for network in _HERE)
+
+
 def _faces(where: Address) -> list[Address]:
     """Return the address, and the IPv4 address that is reached through it where it only wraps one."""
     if where.version == 4:
@@ -181,6 +209,6 @@ def _faces(where: Address) -> list[Address]:
         faces.append(where.sixtofour)
     if where.teredo is not None:
         faces.extend(where.teredo)
-    if where in _TRANSLATED or (where in _COMPATIBLE and int(where) > 0xFFFF):
+    if any(where in network for network in _TRANSLATED) or (where in _COMPATIBLE and int(where) > 0xFFFF):
         faces.append(ipaddress.IPv4Address(int(where) & 0xFFFFFFFF))
     return faces

@@ -23,7 +23,8 @@ Value = str | int | None
 IDEMPOTENCY = "Idempotency-Key"
 
 _TOKEN = re.compile(r"_([a-z0-9]+(?:_[a-z0-9]+)*)_", re.ASCII)
-_ALONE = re.compile(rf"(?:(?<=[\s/:,;()|#*])|^){_TOKEN.pattern}(?=[\s/:,;.!?()|#*]|$)", re.ASCII)
+_EDGE = r"""[\s/:,;()|#*=<>{}"'\[\]]"""
+_ALONE = re.compile(rf"(?:(?<={_EDGE})|^){_TOKEN.pattern}(?={_EDGE}|[.!?]|$)", re.ASCII)
 """A placeholder that stands for itself: a piece of a token that looks like one is no business of a log."""
 _BARE = re.compile(rf'"(?:[^"\\]|\\.)*"|{_TOKEN.pattern}', re.ASCII | re.DOTALL)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
@@ -69,7 +70,11 @@ class Template:
         # Slack reads & < > as its markup, and <!channel> as a call to everybody.
         in_body = escaped if _SLACK.fullmatch(self.url.host) else plain
         defaults = {"Content-Type": "application/json", "User-Agent": "vmledger", **_authorization(self.url)}
-        given = {name: header_text(value, values) for name, value in self.headers.items()}
+        given = {
+            name: header_text(value, values)
+            for name, value in self.headers.items()
+            if name.lower() != IDEMPOTENCY.lower()
+        }
         names = {name.lower() for name in given}
         kept = {name: value for name, value in defaults.items() if name.lower() not in names}
         headers = {**kept, **given, IDEMPOTENCY: str(values["occurrence"])}

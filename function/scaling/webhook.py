@@ -40,11 +40,22 @@ PAUSES = (0.5, 1.5)
 SHORT_SECONDS = 5.0
 """The longest Retry-After that is waited for here; Knative's own retry waits longer."""
 MOST_ADDRESSES = 3
-DRIP = 1.5
-"""How many timeouts an answer's head may take in all."""
+DRIP = 2.0
+"""How many timeouts one POST may take in all, up to its answer's head: one to connect, and one to answer."""
 ANSWER_BYTES = 64 * 1024
 """As much of an answer is read, and dropped, to keep the connection; a longer one costs the connection."""
+ANSWER_SECONDS = 1.0
+"""And for so long: the status is known by then."""
 AGAIN = frozenset((408, 429))
+
+
+class _Deadline(threading.local):
+    """When the POST of this thread must have its answer's head, on the monotonic clock."""
+
+    at: float = float("inf")
+
+
+_deadline = _Deadline()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +126,14 @@ class Sender:
             left = until - time.monotonic()
             if left < 0.1:
                 break
-            # To connect takes one timeout, the answer's head DRIP of them.
-            answer = self._post(request, address, min(self._timeout, left / (1 + DRIP)))
+            answer = self._post(request, address, left)
             if answer.status is not None or answer.why not in _UNCONNECTED:
                 break
         return answer
 
-    def _post(self, request: template.Request, address: targets.Address, timeout: float) -> _Answer:
+    def _post(self, request: template.Request, address: targets.Address, left: float) -> _Answer:
+        timeout = min(self._timeout, left)
+        _deadline.at = time.monotonic() + min(DRIP * timeout, left)
         headers = {name: value.encode("utf-8", "replace") for name, value in request.headers.items()}
         headers["Host"] = request.url.authority.encode()
         try:
@@ -135,7 +147,7 @@ class Sender:
                 stream=True,
             )
             with response:
-                _drain(response, timeout)
+                _drain(response)
         except _FAILURES as exc:
             return _Answer(None, _why(exc))
         return _Answer(response.status_code, _says(response.status_code), _retry_after(response))
@@ -223,14 +235,18 @@ def _retry_after(response: requests.Response) -> float | None:
     try:
         at = email.utils.parsedate_to_datetime(text)
         return max(0.0, (at - datetime.datetime.now(datetime.UTC)).total_seconds())
-    except (ValueError, TypeError):  # TypeError: a date without a zone
+    except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
         return None
 
 
-def _drain(response: requests.Response, seconds: float) -> None:
-    """Read the rest of an answer, up to a limit of bytes and time; the status is known, so nothing here can fail it."""
-    end, left = time.monotonic() + seconds, ANSWER_BYTES
+def _drain(response: requests.Response) -> None:
+    """Read the rest of an answer, so that its connection can be kept; nothing here can fail the answer."""
+    line = getattr(getattr(response.raw, "connection", None), "sock", None)
+    if line is None:  # it ends with the answer
+        return
+    end, left = time.monotonic() + ANSWER_SECONDS, ANSWER_BYTES
     with contextlib.suppress(*_FAILURES):
+        line.settimeout(ANSWER_SECONDS)
         while left > 0 and time.monotonic() < end:
             chunk = response.raw.read1(min(left, 16384), decode_content=False)
             if not chunk:
@@ -238,46 +254,70 @@ def _drain(response: requests.Response, seconds: float) -> None:
             left -= len(chunk)
 
 
-@contextlib.contextmanager
-def _bounded(connection: urllib3.connection.HTTPConnection) -> Iterator[None]:
-    """End the reading of an answer's head somewhat after the connection's timeout, however slowly it drips.
+class _Bounded(urllib3.connection.HTTPConnection):
+    """Ends each step of a POST at the thread's deadline, however slowly the receiver drips.
 
-    A socket's own timeout begins anew with each byte.
+    A socket's own timeout begins anew with each byte; under gevent also within one TLS handshake.
     """
-    ended = threading.Event()
 
-    def end() -> None:
-        ended.set()
-        with contextlib.suppress(OSError, AttributeError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+    _line: socket.socket | None = None
+    """The connection once more: the socket itself changes hands when TLS begins."""
 
-    timer = threading.Timer((connection.timeout or 60.0) * DRIP, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except Exception:
-        if ended.is_set():
-            raise TimeoutError("the answer drips") from None
-        raise
-    finally:
-        timer.cancel()
+    def connect(self) -> None:
+        """Connect; for TLS, with the handshake."""
+        with self._ended():
+            super().connect()
 
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send the request."""
+        with self._ended():
+            super().request(*args, **kwargs)
 
-class _HTTPConnection(urllib3.connection.HTTPConnection):
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        with _bounded(self):
+        """Read the answer's head."""
+        with self._ended():
             return super().getresponse()
 
+    def close(self) -> None:
+        """Close both."""
+        super().close()
+        if self._line is not None:
+            self._line.close()
 
-class _HTTPSConnection(urllib3.connection.HTTPSConnection):
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        with _bounded(self):
-            return super().getresponse()
+    def _new_conn(self) -> socket.socket:
+        connected = super()._new_conn()
+        self._line = connected.dup()
+        return connected
+
+    @contextlib.contextmanager
+    def _ended(self) -> Iterator[None]:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                if self._line is not None:
+                    self._line.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(max(0.0, _deadline.at - time.monotonic()), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception:
+            if late.is_set():
+                raise TimeoutError("the receiver drips") from None
+            raise
+        finally:
+            timer.cancel()
+
+
+class _HTTPSConnection(_Bounded, urllib3.connection.HTTPSConnection):
+    """The same over TLS."""
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
+    ConnectionCls = _Bounded
 
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):

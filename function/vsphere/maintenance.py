@@ -135,8 +135,9 @@ def vcenter_of(source: str) -> str:
 def host_of(address: str) -> str:
     """Return the host of a URL, or of ``host:port``, in lower case; any other text as it is."""
     text = address.strip().lower()
+    is_bare_ipv6 = text.count(":") > 1 and not re.search(r"[/\[]", text)
     try:
-        host = urllib.parse.urlsplit(text if "://" in text else f"//{text}").hostname
+        host = urllib.parse.urlsplit(text if "://" in text else f"//[{text}]" if is_bare_ipv6 else f"//{text}").hostname
     except ValueError:
         host = None
     return (host or text).rstrip(".")

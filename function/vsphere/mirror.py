@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 NOT_CONFIGURED = "Operations is not configured here: set VROPS_URL, VROPS_USER and VROPS_PASSWORD"
 CALLS = 4
 LONGEST_SECONDS = 45.0
-"""One event may take as long as so many slow calls, and no longer than a Trigger's delivery waits (60 s)."""
+"""One event may take as long as so many slow calls, and less than a Trigger's delivery waits (120 s)."""
 SPARE_SECONDS = 10.0
 """How much longer a turn is held than an event may take, for what is still under way when it gives up."""
 
@@ -27,16 +28,19 @@ class Mirror:
     """Turns events into intents (:meth:`prepare`, pure) and acts on them (:meth:`perform`)."""
 
     def __init__(self, settings: config.Settings, db: database.Database | None) -> None:
+        self._settings = settings
+        self._access = settings.operations()
         self._operations: operations.Operations | None = None
+        self._lock = threading.Lock()
         self._memory: memory.Memory = memory.InDatabase(db) if db else memory.InProcess()
         self._policy = maintenance.Policy(
             minutes=settings.vrops_maintenance_minutes, unmark_any=settings.vrops_unmark == "ANY"
         )
-        access = settings.operations()
-        if access is not None:
-            from function.vsphere import operations
-
-            self._operations = operations.Operations(access, settings)
+        if self._access is not None and settings.vrops_insecure:
+            log.warning(
+                "VROPS_INSECURE is true: the certificate of Operations is not verified",
+                extra={"action": "operations.insecure"},
+            )
         self._patience = settings.vrops_timeout
         self._longest = max(self._patience, min(CALLS * self._patience, LONGEST_SECONDS))
 
@@ -46,7 +50,7 @@ class Mirror:
         Raises :class:`errors.BadEvent` where it names no host, :class:`errors.Refused` without Operations.
         """
         wanted = maintenance.intent(event)
-        if wanted is not None and self._operations is None:
+        if wanted is not None and self._access is None:
             raise errors.Refused(NOT_CONFIGURED)
         return wanted
 
@@ -56,24 +60,35 @@ class Mirror:
 
     def state(self) -> str:
         """Return what the last call to Operations came to: "ok", or a sentence."""
-        return self._operations.state if self._operations else "not configured"
+        if self._access is None:
+            return "not configured"
+        return self._operations.state if self._operations else "not used yet"
 
     def close(self) -> None:
         """Let go of Operations."""
         if self._operations:
             self._operations.close()
 
+    def _door(self) -> operations.Operations:
+        with self._lock:
+            if self._operations is None:
+                from function.vsphere import operations  # requests is imported by the first mark, not by each start
+
+                if self._access is None:
+                    raise errors.Refused(NOT_CONFIGURED)
+                self._operations = operations.Operations(self._access, self._settings)
+            return self._operations
+
     def _mirror(self, wanted: maintenance.Intent) -> str:
-        if self._operations is None:
-            raise errors.Refused(NOT_CONFIGURED)
+        door = self._door()
         # The name, and not the resource, is what every event about a host knows before anything is asked.
         turn_seconds = self._longest + SPARE_SECONDS
         with self._memory.turn(wanted.host.casefold(), patience=self._patience, longest=turn_seconds):
             end = time.monotonic() + self._longest
-            host = self._operations.find(wanted, end)
+            host = door.find(wanted, end)
             outcome = maintenance.is_old(wanted, self._memory.newest(host.identifier))
             if outcome is None:
-                outcome = self._act(self._operations, wanted, host, end)
+                outcome = self._act(door, wanted, host, end)
                 self._memory.record(host.identifier, wanted)
         log.info(
             "%s: %s",

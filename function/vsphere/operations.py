@@ -80,21 +80,17 @@ class Operations:
         self._login = threading.Lock()
         self._token: str | None = None
         self._refusals = 0
-        self.state = "not used yet"
+        self.state = "not answered yet"
         """What the last call came to: "ok", or a sentence."""
         if settings.vrops_insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            log.warning(
-                "VROPS_INSECURE is true: the certificate of Operations is not verified",
-                extra={"action": "operations.insecure"},
-            )
 
     def find(self, wanted: maintenance.Intent, end: float) -> maintenance.Host:
         """Return the one host that ``wanted`` means; raise :class:`errors.Refused` for none and for several."""
         hosts = list(self._hosts(wanted.host, end))
         found = maintenance.named(wanted, hosts)
         if found and self._vcenter_uuid:
-            found = [host for host in found if host.vcenter_uuid == self._vcenter_uuid]
+            found = self._in_the_vcenter(found, end)
         elif found:
             vcenters = self._vcenters(end)
             if len(found) > 1 or len({vcenter.uuid or vcenter.host for vcenter in vcenters}) > 1:
@@ -123,6 +119,17 @@ class Operations:
         self._session.close()
 
     # --- what is there ---
+
+    def _in_the_vcenter(self, hosts: list[maintenance.Host], end: float) -> list[maintenance.Host]:
+        """Return the hosts of the vCenter that VROPS_VCENTER_UUID names, by their own uuid or by their adapter's."""
+        mine: set[str] = set()
+        if not all(host.vcenter_uuid for host in hosts):
+            mine = {vcenter.adapter for vcenter in self._vcenters(end) if vcenter.uuid == self._vcenter_uuid}
+        return [
+            host
+            for host in hosts
+            if (host.vcenter_uuid == self._vcenter_uuid if host.vcenter_uuid else host.adapters & mine)
+        ]
 
     def _hosts(self, name: str, end: float) -> Iterator[maintenance.Host]:
         """Yield each host whose name contains ``name``: that is how the API compares."""

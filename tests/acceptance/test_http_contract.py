@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import pathlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -232,6 +233,83 @@ def test_a_log_line_tells_each_event_and_holds_no_payload(service: processes.Ser
     [line] = [line for line in lines if line.get("id") == f"id-{name}"]
     assert (line["action"], line["message"], line["status"]) == ("event.handled", "stored", 204)
     assert SECRET not in service.log()
+
+
+def raw(service: processes.Service, head: str, body: bytes = b"") -> bytes:
+    """Send bytes as they are, say that there are no more, and read what comes back."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(head.replace("\n", "\r\n").encode() + body)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):  # a server that has seen enough may close at once
+            connection.shutdown(socket.SHUT_WR)
+            while data := connection.recv(65536):
+                answer += data
+        return answer
+
+
+OBJECT = "".join(f"ce-{name}: {value}\n" for name, value in {**EVENT, "namespace": "team", "name": "cut"}.items())
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        ("Content-Length: 5000", b""),
+        ("Content-Length: 5000", b'{"metadata": {'),
+        ("Transfer-Encoding: chunked", b"zz\r\nnonsense"),
+        ("Transfer-Encoding: chunked", b"5\r\nabcde\r\nzz\r\n"),
+        ("Transfer-Encoding: chunked", b"5\r\nab"),
+    ],
+)
+def test_a_request_that_breaks_off_is_not_taken_for_a_flat_event(
+    service: processes.Service, url: str, framing: str, body: bytes
+) -> None:
+    """The headers of a whole object look like one; nothing is stored, and no answer says that it was."""
+    answer = raw(service, f"POST / HTTP/1.1\nHost: x\n{framing}\nContent-Type: application/json\n{OBJECT}\n", body)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    assert b"unexpected" not in answer
+    assert conftest.execute(url, "SELECT * FROM vm_history WHERE name = 'cut'") == []
+
+
+def test_a_large_batch_is_stored_in_time(url: str, tmp_path: pathlib.Path) -> None:
+    """As many small events as fit the default limit; the time that a batch takes grows with it, not with its square."""
+    few = {"specversion": "1.0", "source": "s", "type": ADD, "kind": "VirtualMachine", "namespace": "large"}
+    batch = [{**few, "id": str(number), "name": f"v{number}", "resourceversion": "1"} for number in range(12_000)]
+    body = json.dumps(batch, separators=(",", ":"))
+    assert 1_800_000 < len(body) < 2 * 2**20
+    with processes.gunicorn(tmp_path / "log", {"DATABASE_URL": url}) as service:
+        assert_empty(service.request("POST", "/", body, BATCH))
+    assert conftest.execute(url, "SELECT count(*) FROM vm_history WHERE namespace = 'large'") == [(12_000,)]
+
+
+def test_an_event_that_cannot_count_is_done_and_the_log_says_why(service: processes.Service, url: str) -> None:
+    """No resourceVersion though the VM is tracked by it; neither that nor a time."""
+    tracked = f"tracked-{service.port}"
+    assert_empty(service.request("POST", "/", headers=flat(name=tracked, resourceversion="5")))
+    assert_empty(service.request("POST", "/", headers=flat(name=tracked, cpucores="7")))
+    timeless = flat(name=f"timeless-{service.port}")
+    del timeless["ce-time"]
+    assert_empty(service.request("POST", "/", headers=timeless))
+    lines = [json.loads(line) for line in service.log().splitlines() if line.startswith("{")]
+    actions = {(line["action"], line["object"]) for line in lines if line["level"] == "WARNING" and "object" in line}
+    assert {("vm.outranked", f"team/{tracked}"), ("vm.unordered", f"team/timeless-{service.port}")} <= actions
+    assert conftest.execute(url, f"SELECT cpucores FROM virtual_machines WHERE name = '{tracked}'") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("status", "head"),
+    [
+        (431, f"POST / HTTP/1.1\nHost: x\nce-id: {'x' * 70_000}\n\n"),
+        (414, f"POST /{'x' * 10_000} HTTP/1.1\nHost: x\n\n"),
+        (400, "POST / HTTP/1.1\nHost: x\nContent-Length: many\n\n"),
+        (400, "nonsense\n\n"),
+    ],
+)
+def test_what_is_no_http_is_refused_with_a_sentence(url: str, tmp_path: pathlib.Path, status: int, head: str) -> None:
+    """By gunicorn's parser, but in our words."""
+    with processes.gunicorn(tmp_path / "log", {"DATABASE_URL": url}) as service:
+        lines, _, body = raw(service, head).partition(b"\r\n\r\n")
+    assert lines.startswith(f"HTTP/1.1 {status} ".encode())
+    assert list(json.loads(body)) == ["error"]
 
 
 def test_without_a_database_a_vm_s_event_is_422(tmp_path: pathlib.Path) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import http.client
 import json
+import os
 import pathlib
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -64,6 +68,41 @@ def test_fifty_duplicates_at_once_over_two_processes_are_one_post(
     assert max(tries for _, tries in outcomes) > 1
     assert conftest.execute(url, "SELECT state FROM scaling_notices") == [("notified",)]
     assert "unexpected error" not in logs
+
+
+def test_what_a_killed_process_was_sending_is_sent_again_after_a_minute(
+    environ: dict[str, str], url: str, receiver: pytest_httpserver.HTTPServer, tmp_path: pathlib.Path
+) -> None:
+    """Until then it is 503 and never 204: nobody knows whether it arrived."""
+    stop, arrived = threading.Event(), list[str]()
+
+    def hang_first(request: werkzeug.Request) -> werkzeug.Response:
+        arrived.append(request.headers["Idempotency-Key"])
+        if len(arrived) == 1:
+            stop.wait(20)
+        return werkzeug.Response("ok")
+
+    receiver.expect_request("/hook").respond_with_handler(hang_first)
+    body = json.dumps(cluster.now("up"))
+    with two(tmp_path, {**environ, "DATABASE_URL": url}) as (first, second):
+        victim = threading.Thread(target=lambda: suppressed(first, body))
+        victim.start()
+        while not arrived:
+            time.sleep(0.05)
+        for worker in first.workers():
+            os.kill(worker, signal.SIGKILL)
+        victim.join()
+        stop.set()
+        assert second.post(body, content_type=cluster.STRUCTURED)[0] == 503
+        conftest.execute(url, "UPDATE scaling_notices SET claimed_at = claimed_at - interval '61 seconds'")
+        assert [second.post(body, content_type=cluster.STRUCTURED)[0] for _ in range(2)] == [204, 204]
+    assert (len(arrived), len(set(arrived))) == (2, 1), "once by each process, by the same idempotency key"
+
+
+def suppressed(service: processes.Service, body: str) -> None:
+    """Deliver to a process that does not live to answer."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        service.post(body, content_type=cluster.STRUCTURED)
 
 
 @pytest.mark.parametrize("door", ["gunicorn", "func"])

@@ -170,6 +170,28 @@ def test_tokens_are_released_at_the_end(start: Start, door: str, url: str) -> No
     assert not [token for token in [*tokens, suite_api.PASSWORD] if token in receiver.logged()]
 
 
+def test_without_a_database_one_process_remembers(start: Start) -> None:
+    """As it is started by default: older events and duplicates change nothing, and a wrong password is for now once."""
+    with suite_api.running() as api:
+        host = api.host(vsphere.HOST, vsphere.MOREF, api.vcenter(vsphere.VCENTER, "uuid-1"))
+        receiver = start({"VROPS_URL": api.url, "VROPS_USER": api.user, "VROPS_PASSWORD": api.password})
+        exits = vsphere.source(vsphere.EXIT, vsphere.data(vsphere.EXIT, key=600, created="2026-03-01T09:00:00Z"))
+        assert receiver.post(exits, "/") == 204
+        enter = vsphere.source(vsphere.ENTER, vsphere.data())
+        assert {receiver.post(enter, "/") for _ in range(12)} == {204}
+        assert (host.state, api.logins()) == ("STARTED", 1)
+        api.tokens.clear()
+        api.password = "changed"
+        assert [receiver.post(enter, "/") for _ in range(6)] == [503, *[422] * 5]
+
+
+def test_a_start_needs_no_http_client() -> None:
+    """The first mark imports it: a function that scales from zero for another event does not wait for that."""
+    code = "import sys, function; function.create_app(); sys.exit('requests' in sys.modules)"
+    environ = processes.clean({"VROPS_URL": "ops.example", "VROPS_USER": "u", "VROPS_PASSWORD": "p"})
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=False).returncode == 0
+
+
 def test_a_bad_secret_stops_the_start_with_one_line() -> None:
     """Exit code 1, the variable's name, and nothing of its value."""
     environ = processes.clean({"VROPS_SECRET": '{"vropsPassword": "hunter2"', "PORT": str(processes.free_port())})

@@ -193,6 +193,42 @@ def test_the_state_is_a_word_or_a_sentence(server: postgres.Postgres, url: str) 
     assert nobody.state().startswith("the database cannot be used now")
 
 
+def test_the_state_says_what_an_event_would_meet(url: str) -> None:
+    """A schema that went away, a database that turned read-only: also on a connection that is open."""
+    db = database.Database({"dsn": url}, timeout=5)
+    assert db.state() == "ok"
+    conftest.execute(url, "ALTER TABLE _yoyo_migration RENAME TO gone")
+    assert db.state() == database.OUTDATED
+    conftest.execute(url, "ALTER TABLE gone RENAME TO _yoyo_migration")
+    [(name,)] = conftest.execute(url, "SELECT current_database()")
+    conftest.execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    db.close()
+    assert "read-only" in db.state()
+    db.close()
+
+
+def test_hosts_are_looked_up_before_libpq_would() -> None:
+    """Names become addresses beside the name; sockets, addresses that are given and libpq's own are left alone."""
+    found = database.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"}, 5)
+    assert "127.0.0.1" in found["hostaddr"].split(",")
+    assert set(found["host"].split(",")) == {"localhost"}
+    assert set(found["port"].split(",")) == {"5433"}
+    assert (found["user"], found["password"], found["dbname"], found["sslmode"]) == ("u", "p", "n", "prefer")
+    two = database.resolved({"host": "localhost,127.0.0.1", "port": "1,2"}, 5)
+    assert list(zip(two["host"].split(","), two["port"].split(","), strict=True))[-1] == ("127.0.0.1", "2")
+    for given in ({"host": "/run/postgres"}, {"host": "x", "hostaddr": "10.0.0.1"}, {"dbname": "n"}):
+        assert database.resolved(given, 5) == given
+
+
+def test_a_name_that_is_none_is_an_error_in_time() -> None:
+    """And no address is asked for longer than told."""
+    db = database.Database({"host": "nowhere.invalid"}, timeout=3)
+    started = time.monotonic()
+    with pytest.raises(errors.DatabaseUnavailable):
+        db.run(lambda cursor: cursor.execute("SELECT 1"))
+    assert time.monotonic() - started < 5
+
+
 def test_a_role_without_rights_is_told_what_to_run(url: str) -> None:
     """503, because a migration mends it."""
     conftest.execute(url, "CREATE ROLE powerless LOGIN")

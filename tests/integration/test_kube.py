@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -73,6 +74,23 @@ def test_the_state_is_that_of_the_last_reading(api: kube.Kube, kubernetes: clust
         api.get(kube.HPAS, namespace="shop", name="cart")
     assert api.state() == str(caught.value)
     api.close()
+
+
+@pytest.mark.parametrize("says", ["{}", '{"status": null}', "[]", "hunter2", ""])
+def test_a_plugin_that_gives_no_token_is_unavailable(
+    says: str, kubernetes: cluster.Cluster, tmp_path: pathlib.Path
+) -> None:
+    """Whatever it says, and without its words."""
+    file = pathlib.Path(kubernetes.kubeconfig(tmp_path))
+    document = json.loads(file.read_text())
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "echo", "args": [says]}
+    document["users"][0]["user"] = {"exec": plugin}
+    file.write_text(json.dumps(document))
+    api = kube.Kube(config.Settings.from_env({"KUBECONFIG": str(file)}))
+    with pytest.raises(errors.Unavailable) as caught:
+        api.get(kube.HPAS, namespace="shop", name="cart")
+    api.close()
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["10.96.0.1", "fd00::1", "127.0.0.1"])

@@ -76,6 +76,36 @@ def test_a_lock_left_by_a_killed_migration_does_not_hold(new_database: Make) -> 
     assert run(url) == "the schema is up to date\n"
 
 
+def test_a_user_without_a_name_migrates(new_database: Make) -> None:
+    """In a container the user is a number, of the image or of OpenShift's choice, that /etc/passwd does not know."""
+    url = new_database()
+    nobody = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER", "LNAME", "USERNAME")}
+    nameless = "import pwd, runpy; pwd.getpwuid = {}.__getitem__; runpy.run_module('function', run_name='__main__')"
+    process = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = ['function', 'migrate']; {nameless}"],
+        env={**nobody, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "applied 0001.ledger" in process.stdout
+
+
+def test_a_migration_that_is_not_noted_is_not_applied(new_database: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended between the two, it can be run again: both are one transaction."""
+    url = new_database()
+
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate._Backend, "mark_one", ended)
+        with pytest.raises(KeyboardInterrupt):
+            run(url)
+    assert "applied 0001.ledger" in run(url)
+
+
 @pytest.fixture
 def role(server: postgres.Postgres) -> Iterator[str]:
     """A role that may log in and nothing else."""
@@ -107,6 +137,14 @@ def test_the_application_s_role_can_do_its_work_and_no_more(new_database: Make, 
     conftest.execute(url, f"DROP OWNED BY {role}")
 
 
+def test_a_database_that_cannot_hold_every_text_is_refused(server: postgres.Postgres) -> None:
+    """Its encoding would refuse names, and order them otherwise."""
+    conftest.execute(server.url(), "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pytest.raises(errors.Refused, match="LATIN1"):
+        run(server.url(database="latin"))
+    conftest.execute(server.url(), "DROP DATABASE latin")
+
+
 def test_a_role_that_does_not_exist_is_a_sentence(new_database: Make) -> None:
     """It names the variable."""
     with pytest.raises(errors.Refused, match="DB_APP_ROLE names a role that does not exist"):
@@ -133,13 +171,14 @@ def test_the_published_table_is_kept_and_imported(new_database: Make, text: str,
         (DELETE, "3", "VirtualMachine", "b", "ns", "2025-04-10T09:09:48.276Z", "1", "1", "2Gi", None, "default"),
         (ADD, "2", "VirtualMachine", "b", "ns", "2025-04-10T08:59:26.695Z", "0", "0", "", "", ""),
         (ADD, "4", None, None, None, None, "0", "0", None, None, None),
+        (ADD, "5", "Pod", "pod", "ns", "2025-04-10T08:59:26.695Z", "0", "0", None, None, None),
     ]
     for row in rows:
         conftest.execute(url, f"INSERT INTO virtual_machines VALUES ({', '.join(['%s'] * 11)})", row)
     said = run(url, CLUSTER_NAME="old")
     assert "imported 4 rows of the published table" in said
-    assert "left out 1 rows" in said
-    assert conftest.execute(url, "SELECT count(*) FROM virtual_machines_published") == [(5,)]
+    assert "left out 2 rows" in said
+    assert conftest.execute(url, "SELECT count(*) FROM virtual_machines_published") == [(6,)]
     columns = "cluster, name, cpucores, cpusockets, vcpus, memory_bytes, storageclass, network, extract(year from time)"
     assert conftest.execute(url, f"SELECT {columns} FROM virtual_machines") == [
         ("old", "a", 1, 2, 2, 2**31, None, "default", 2025)

@@ -448,6 +448,16 @@ def test_a_short_retry_after_is_honoured(way: str, post: Post, receiver: pytest_
     assert time.monotonic() - started > 1.8
 
 
+@pytest.mark.parametrize("absurd", ["Mon, 01 Jan 2026 99999999999999999999:00:00 GMT", "-5", "soon", "1.5"])
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.usefixtures("subscribed")
+def test_an_absurd_retry_after_is_none(absurd: str, status: int, post: Post, receiver: Any) -> None:
+    """It neither fails a 2xx nor what comes after another answer."""
+    answers(receiver, status, **{"Retry-After": absurd})
+    answers(receiver, 200)
+    assert (post(cluster.now("up")), len(receiver.log)) == ((204, ""), 1 if status == 200 else 2)
+
+
 @pytest.mark.usefixtures("subscribed")
 def test_a_long_retry_after_is_left_to_knative(post: Post, receiver: pytest_httpserver.HTTPServer) -> None:
     """Not waited for, and not ignored by asking sooner."""
@@ -510,6 +520,26 @@ def test_a_receiver_that_drips_is_503_in_time(post: Post, subscribed: cluster.Cl
     assert post(cluster.now("up"), WEBHOOK_TIMEOUT="0.4")[0] == 503
     assert time.monotonic() - started < 5
     dripping.stop()
+
+
+def test_an_answer_that_stops_in_its_midst_was_an_answer(post: Post, subscribed: cluster.Cluster) -> None:
+    """The status is known; its rest is waited for a moment, however long WEBHOOK_TIMEOUT is."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def stall() -> None:
+            connection, _ = listening.accept()
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nsome")
+            time.sleep(6)
+            connection.close()
+
+        server = threading.Thread(target=stall, daemon=True)
+        server.start()
+        put(subscribed, f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        started = time.monotonic()
+        assert post(cluster.now("up"), WEBHOOK_TIMEOUT="10") == (204, "")
+        assert time.monotonic() - started < 4
+        server.join()
 
 
 @pytest.mark.usefixtures("subscribed")

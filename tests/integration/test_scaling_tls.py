@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -90,6 +92,48 @@ def test_a_certificate_that_cannot_be_verified_is_unavailable(
     with pytest.raises(errors.Unavailable, match="has a certificate that cannot be verified"):
         send(f"https://{host}:{tls.port}/hook", None if case == "no authority" else certificate)
     assert tls.log == []
+
+
+GREENLET = """
+from gevent import monkey
+monkey.patch_all()
+import sys, time
+from function import errors
+from function.scaling import targets, template, webhook
+webhook.ATTEMPTS = 1
+policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.0/8",)))
+sender = webhook.Sender(policy, list, timeout=0.5, resolve=lambda host, port: ["127.0.0.1"])
+started = time.monotonic()
+try:
+    sender.send(template.Request(targets.parse(sys.argv[1]), {}, b"{}"), "Secret a/b", until=started + 45)
+except errors.Unavailable as exc:
+    print(exc)
+print(time.monotonic() - started < 4)
+"""
+
+
+def test_a_handshake_that_drips_ends_in_time_under_gevent(certificate: pathlib.Path) -> None:
+    """As gunicorn serves the function: there each byte begins a socket's timeout anew, also within one handshake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            came, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+            came.write(connection.recv(65536))
+            with connection, contextlib.suppress(OSError):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    context.wrap_bio(came, answer, server_side=True).do_handshake()
+                for byte in answer.read():
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        command = [sys.executable, "-c", GREENLET, f"https://{HOST}:{listening.getsockname()[1]}/"]
+        root = pathlib.Path(webhook.__file__).parent.parent.parent
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "the webhook of Secret a/b did not answer in time; it was asked once\nTrue\n", done.stderr
 
 
 def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

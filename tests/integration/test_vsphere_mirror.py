@@ -323,6 +323,31 @@ def test_a_host_without_a_vcenters_uuid_is_known_by_its_adapter(
     assert (twin.state, api.resources[0].state) == ("MAINTAINED_MANUAL", "STARTED")
 
 
+def test_the_vcenter_that_is_set_is_known_by_its_adapter_too(
+    api: suite_api.SuiteApi, plain: Callable[..., Function]
+) -> None:
+    """VROPS_VCENTER_UUID, where hosts do not say their vCenter."""
+    twin = api.host(vsphere.HOST, vsphere.MOREF, api.vcenter("10.0.0.2", "uuid-2"), vcid=None)
+    assert plain(VROPS_VCENTER_UUID="uuid-3").enter()[0] == 422
+    assert plain(VROPS_VCENTER_UUID="uuid-2").enter() == (204, "")
+    assert (twin.state, api.resources[0].state) == ("MAINTAINED_MANUAL", "STARTED")
+
+
+@pytest.mark.parametrize("source", ["fd00::2", "[fd00::2]:443", "https://[fd00::2]/sdk"])
+@pytest.mark.parametrize("url", ["fd00::2", "https://[FD00::2]/sdk"])
+def test_addresses_tell_vcenters_apart(
+    api: suite_api.SuiteApi, plain: Callable[..., Function], source: str, url: str
+) -> None:
+    """Of IPv6 too, whose colons begin no port."""
+    api.vcenters = dict.fromkeys(api.vcenters, ("fd00::1", "UUID-1"))
+    request = vsphere.source(ENTER, vsphere.data(), source=source)
+    twin = api.host("other.example", vsphere.MOREF, api.vcenter(url, "uuid-2"))
+    assert plain().send(request)[0] == 422
+    twin.name = vsphere.HOST
+    assert plain().send(request) == (204, "")
+    assert (twin.state, api.resources[0].state) == ("MAINTAINED_MANUAL", "STARTED")
+
+
 # --- the client ---
 
 

@@ -34,6 +34,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("CLUSTER_NAME", "x" * 254),
         ("DATABASE_URL", "postgresql://user:hunter2@[host/x"),
         ("DATABASE_URL", "mysql://user:hunter2@host/x"),
+        ("DATABASE_URL", "postgresql://user:pa:hunter2/w@host/x"),
+        ("CLUSTER_NAME", "half \ud800 a character"),
     ],
 )
 def test_a_bad_value_is_named_by_its_variable_and_not_shown(variable: str, value: str) -> None:
@@ -54,6 +56,11 @@ def test_the_database_is_named_as_in_the_published_example() -> None:
     settings = config.Settings.from_env(environ)
     assert settings.has_database
     assert settings.connection() == {"host": "h", "port": 6432, "dbname": "n", "user": "u", "password": "p @:/'\\"}
+
+
+def test_a_port_counts_without_a_host() -> None:
+    """Libpq may know the host by itself."""
+    assert config.Settings.from_env({"PGHOST": "h", "DB_PORT": "6432"}).connection() == {"port": 6432}
 
 
 def test_the_url_wins() -> None:

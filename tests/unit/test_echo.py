@@ -144,6 +144,7 @@ def test_dead_letter_extensions_are_decoded_beside_the_raw_ones() -> None:
     [
         (base64.b64encode(b"<h1>plain</h1>").decode(), "<h1>plain</h1>"),
         (base64.b64encode(b"cut off in the middle").decode()[:-5], "cut off in the"),
+        (base64.b64encode("cut off within the last character, ü".encode()[:-1]).decode(), "cut off within the last"),
         ("no base64 at all", "no base64 at all"),
         ("Unauthorized", "Unauthorized"),
     ],
@@ -229,6 +230,16 @@ def test_a_body_that_is_no_event_is_printed_as_such(
     status, [line] = echo(body, headers)
     assert (status, "not_a_cloudevent" in line) == (400, True)
     assert printed.items() <= line.items()
+
+
+def test_an_event_whose_data_is_broken_is_known_by_its_attributes() -> None:
+    """It is a dead letter that somebody has to find; its secrets are masked as those of any other."""
+    answer = base64.b64encode(b'{"error": "the data is not JSON"}').decode()
+    headers = {"ce-id": "broken-7", "ce-mytoken": "S3CRET", "ce-knativeerrordata": answer, "ce-place": "K%C3%B6ln"}
+    status, [line] = echo("{oops", {**CE, **headers, "Content-Type": "application/json"})
+    assert (status, line["body"]) == (400, "{oops")
+    assert (line["id"], line["type"], line["mytoken"], line["place"]) == ("broken-7", "a.test", "***", "Köln")
+    assert line["dead_letter"]["answer"] == {"error": "the data is not JSON"}
 
 
 @pytest.mark.parametrize(("status", "body"), [(204, structured()), (400, ("{}", {"Content-Type": STRUCTURED}))])

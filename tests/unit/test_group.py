@@ -137,6 +137,22 @@ def test_a_leader_that_waited_has_less_time_left(pool: concurrent.futures.Thread
     assert gate.seconds[1] < 9.8
 
 
+def test_a_leader_with_no_time_left_leaves_the_lead(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """Its end would be the end of its whole group."""
+    gate = Gate()
+    commit = group.GroupCommit(gate.write, patience=1)
+    first, tired = held(gate, commit, pool, "a")
+    threading.Event().wait(0.95)
+    fresh = pool.submit(commit.submit, ["b"])
+    while len(commit._waiting) < 2:
+        threading.Event().wait(0.001)
+    gate.open.set()
+    with pytest.raises(errors.DatabaseUnavailable):
+        tired.result(10)
+    assert list(fresh.result(10)) == ["B"]
+    assert list(first.result(10)) == ["FIRST"]
+
+
 def test_a_group_has_an_end(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """No group is larger than asked; a single request may be."""
     gate = Gate()

@@ -29,7 +29,7 @@ def test_every_overlay_keeps_every_rule(word: str, rule: Callable[[Objects], lis
 
 
 @pytest.mark.parametrize("component", manifests.components())
-@pytest.mark.parametrize("word", ["direct", "transform"])
+@pytest.mark.parametrize("word", ["direct", "transform", "kafka"])
 def test_a_component_can_be_added_by_a_line(word: str, component: str, tmp_path: pathlib.Path) -> None:
     """An overlay with a component keeps the rules, in whatever namespace, and can still be applied."""
     shutil.copytree(manifests.K8S, tmp_path / "k8s")
@@ -91,10 +91,17 @@ def test_triggers_of_different_brokers_have_different_names() -> None:
     assert not direct & trimmed
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("word", ["kafka", "kafka-ordered"])
-def test_every_broker_is_on_kafka_there(word: str) -> None:
-    """Class and topic configuration are Kafka's, with replicas that outlive a node."""
-    objects = manifests.overlay(word)
+def test_every_broker_is_on_kafka_there(word: str, first: bool, tmp_path: pathlib.Path) -> None:
+    """Class and topic configuration are Kafka's, with replicas that outlive a node; a component's Broker's too."""
+    shutil.copytree(manifests.K8S, tmp_path / "k8s")
+    file = tmp_path / "k8s" / "overlays" / word / "kustomization.yaml"
+    text = yaml.safe_load(file.read_text())
+    text["components"].insert(0 if first else len(text["components"]), "../../components/vsphere")
+    file.write_text(yaml.safe_dump(text))
+    objects = manifests.render(file.parent)
+    assert manifests.named(objects, "Broker", "default")
     for broker in manifests.of_kind(objects, "Broker"):
         assert broker["metadata"]["annotations"]["eventing.knative.dev/broker.class"] == "Kafka"
         topic = manifests.named(objects, "ConfigMap", broker["spec"]["config"]["name"])["data"]
@@ -329,6 +336,54 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         lambda o: o["spec"].pop("namespaceSelector"),
     ),
     (
+        "the source sends nowhere",
+        manifests.wrong_source,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].pop("sink"),
+    ),
+    (
+        "vmledger is bound to another's role",
+        manifests.wrong_rights_of_vmledger,
+        "ClusterRoleBinding/vmledger-apiserversource",
+        lambda o: o["subjects"].append({"kind": "ServiceAccount", "name": "vmledger", "namespace": "vmledger"}),
+    ),
+    (
+        "the dead letter sink may be away",
+        manifests.wrong_dead_letter,
+        "Service/vmledger-dead-letter",
+        lambda o: scale(o).pop("autoscaling.knative.dev/min-scale"),
+    ),
+    (
+        "the dead letter sink refuses what is too large",
+        manifests.wrong_dead_letter,
+        "Service/vmledger-dead-letter",
+        lambda o: container(o)["env"].pop(1),
+    ),
+    (
+        "the dead letter sink cuts what is large",
+        manifests.wrong_dead_letter,
+        "Service/vmledger-dead-letter",
+        lambda o: container(o)["env"].pop(2),
+    ),
+    (
+        "vmledger takes more than the dead letter sink",
+        manifests.wrong_dead_letter,
+        "ConfigMap/vmledger",
+        lambda o: o["data"].update(MAX_EVENT_BYTES="16777216"),
+    ),
+    (
+        "a Service has no probe",
+        manifests.wrong_probes,
+        "Service/vmledger",
+        lambda o: container(o).pop("livenessProbe"),
+    ),
+    (
+        "a probe asks a door that is not there",
+        manifests.wrong_probes,
+        "Service/vmledger-dead-letter",
+        lambda o: container(o)["readinessProbe"]["httpGet"].update(path="/ready"),
+    ),
+    (
         "the source stamps no cluster",
         manifests.wrong_source,
         "ApiServerSource/apiserversource",
@@ -484,6 +539,12 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         manifests.wrong_migration,
         "Job/vmledger-migrate",
         lambda o: container(o).pop("args"),
+    ),
+    (
+        "the Job restarts for ever",
+        manifests.wrong_migration,
+        "Job/vmledger-migrate",
+        lambda o: pod(o).update(restartPolicy="Always"),
     ),
     (
         "the Job stays for ever",

@@ -103,6 +103,13 @@ def test_the_data_of_a_kubernetes_secret_is_hidden_wherever_it_is() -> None:
         f"password: {SECRET} with {SECRET}\nnumCPU: 2 -> 4",
         f"userData: |\n  #cloud-config\n  {SECRET}\nnumCPU: 2 -> 4",
         f"kind: Secret\ndata:\n  a: {SECRET}\n  b: {SECRET}\ntype: Opaque\nnumCPU: 2 -> 4",
+        f"userData: |\r\n  #cloud-config\r\n  {SECRET}\r\nnumCPU: 2 -> 4",
+        f"kind: Secret\r\ndata:\r\n  a: {SECRET}\r\ntype: Opaque\r\nnumCPU: 2 -> 4",
+        f"kind: Secret\nstringData: {{a: {SECRET},\n  b: {SECRET}}}\nnumCPU: 2 -> 4",
+        f"- data:\n    a: {SECRET}\n  kind: Secret\n- numCPU: 2 -> 4",
+        f"password:\n  inside: {SECRET}\n  beside: {SECRET}\nnumCPU: 2 -> 4",
+        f"tokens:\n- {SECRET}\n- {SECRET}\nnumCPU: 2 -> 4",
+        f"- password: |\n    {SECRET}\n- numCPU: 2 -> 4",
         f'{{"password": "{SECRET}", broken, numCPU: 2 -> 4',
         f"{{'sessionId': '{SECRET}', 'x': 'numCPU: 2 -> 4'}}",
         f"<a><password>{SECRET}</password><b>numCPU: 2 -> 4</b></a>",
@@ -115,6 +122,9 @@ def test_the_data_of_a_kubernetes_secret_is_hidden_wherever_it_is() -> None:
         f'<!DOCTYPE m [<!ENTITY pw "{SECRET}">]><m>numCPU: 2 -> 4<password>&pw;</password></m>',
         f"<m>numCPU: 2 -> 4<token>{SECRET}",
         f"<m>&lt;password&gt;{SECRET}&lt;/password&gt;numCPU: 2 -> 4</m>",
+        f"it said &lt;password&gt;{SECRET}&lt;/password&gt;, numCPU: 2 -&gt; 4",
+        f"<Secret><data><user>{SECRET}</user></data><b>numCPU: 2 -> 4</b></Secret>",
+        f"<o><s:data><user>{SECRET}</user></s:data><kind>Secret</kind><b>numCPU: 2 -> 4</b></o>",
     ],
 )
 def test_text_loses_its_secrets_and_keeps_the_rest(text: str) -> None:
@@ -123,6 +133,12 @@ def test_text_loses_its_secrets_and_keeps_the_rest(text: str) -> None:
     assert SECRET not in masked
     assert "numCPU: 2 -" in masked
     assert "***" in masked
+
+
+def test_data_that_is_no_secrets_stays_in_xml() -> None:
+    """A ConfigMap's, and an element that is called so."""
+    text = "<o><kind>ConfigMap</kind><data><user>shown</user></data></o>"
+    assert masking.mask_text(text) == text
 
 
 def test_cloud_init_is_hidden_by_its_first_line() -> None:
@@ -185,7 +201,26 @@ def test_what_is_deep_can_be_written() -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["token", "token=", 'password="', "<", "<a ", "<a '\"", "&amp;", "userdata", 'token:"\\', "-", "<a></b>", "{"],
+    [
+        "token",
+        "token=",
+        'password="',
+        "<",
+        "<a ",
+        "<a '\"",
+        "&amp;",
+        "userdata",
+        'token:"\\',
+        "-",
+        "<a></b>",
+        "{",
+        "token:\n- ",
+        "kind: Secret\ndata: {",
+        "kind: Secret\n- data:\n ",
+        "&lt;/",
+        "<secret><data>",
+        "<kind>Secret</kind>",
+    ],
 )
 def test_the_time_grows_with_the_text_and_not_faster(piece: str) -> None:
     """Four times the text takes about four times as long, so that no event can hold up the others."""

@@ -105,6 +105,7 @@ def test_an_unknown_placeholder_is_said(run: Any) -> None:
         ("stringData:", "stringData: [hunter2", "is not YAML: the parser gave up at line"),
         ("hooks.example.com", "169.254.169.254", "the url leads to a link-local address"),
         ("hooks.example.com", "localhost", "the url leads to a loopback address"),
+        ("hooks.example.com", "2130706433", "the url leads to a loopback address"),
         ("hooks.example.com", "kubernetes.default.svc", "the url leads to the Kubernetes API"),
     ],
 )

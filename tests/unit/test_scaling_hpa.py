@@ -117,6 +117,14 @@ def test_the_first_time_that_is_there_is_when_it_happened(given: int) -> None:
     assert known(event).occurred_at == at(f"0{given}:00:00")
 
 
+@pytest.mark.parametrize("zero", ["0001-01-01T00:00:00.000000Z", "0001-01-01T00:00:00+00:00"])
+def test_no_time_is_no_time_however_it_is_written(zero: str) -> None:
+    """Go's zero time, with microseconds as a MicroTime has them."""
+    event = cluster.sample("up")
+    event["data"].update(lastTimestamp=zero, eventTime="2026-05-11T06:30:13.123456Z")
+    assert known(event).occurred_at == at("06:30:13.123456")
+
+
 def test_a_series_says_when_it_was_last_seen() -> None:
     """series.lastObservedTime wins, with its microseconds, and series.count."""
     event = cluster.sample("events-v1")

@@ -27,7 +27,17 @@ def closed(url: str, address: str, *, denied: str = "", allowed: str = "") -> st
     [
         *("127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "fe80::1"),
         *("::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::127.0.0.1"),
-        *("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "224.0.0.1", "255.255.255.255", "ff02::1", "240.0.0.1"),
+        *(
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "64:ff9b:1::7f00:1",
+            "::ffff:0:127.0.0.1",
+            "168.63.129.16",
+            "224.0.0.1",
+            "255.255.255.255",
+            "ff02::1",
+            "240.0.0.1",
+        ),
     ],
 )
 def test_no_webhook_leads_to_an_address_of_this_host_or_of_metadata(address: str) -> None:
@@ -59,6 +69,27 @@ def test_private_and_public_addresses_are_open(address: str) -> None:
 def test_the_kubernetes_api_stays_closed_whatever_is_allowed(url: str, address: str, allowed: str) -> None:
     """By its name and by its address."""
     assert closed(url, address, allowed=allowed) == "the Kubernetes API"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::1", "0.0.0.0", "::", "::ffff:127.0.0.3"])
+def test_an_api_of_this_host_is_closed_by_each_of_its_addresses(address: str) -> None:
+    """It listens on all of them, on its port."""
+    allowed = "127.0.0.0/8,::/127,0.0.0.0/8"
+    assert closed("https://a.example:6443/", address, allowed=allowed) == "the Kubernetes API"
+    assert closed("https://a.example:443/", address, allowed=allowed) is None
+
+
+@pytest.mark.parametrize("text", ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0x7f000001"])
+def test_an_address_in_old_clothes_is_an_address(text: str) -> None:
+    """As the resolver reads it, and without asking the resolver."""
+    assert targets.address(text) == ipaddress.IPv4Address("127.0.0.1")
+
+
+@pytest.mark.parametrize("text", ["a.example", "1.2.3.4.5", "256.1.1.1", "0x", "12345678901", "fe80", "1.2.3.4 x", ""])
+def test_a_name_is_no_address(text: str) -> None:
+    """It has to be resolved."""
+    with pytest.raises(ValueError):
+        targets.address(text)
 
 
 def test_another_port_of_the_apis_host_is_not_the_api() -> None:

@@ -149,6 +149,12 @@ def test_an_unknown_placeholder_is_left_as_it_is_and_known() -> None:
     assert read.unknown == {"_old_size_", "_time_ms_plus_2_", "_time_zone_", "_b_"}
 
 
+@pytest.mark.parametrize("text", ["size=_old_size_", "[_old_size_]", "<_old_size_>", "{_old_size_}", "'_old_size_'"])
+def test_an_unknown_placeholder_is_known_between_any_marks(text: str) -> None:
+    """What no token has before or after it sets it apart."""
+    assert template.read({"url": URL, "body": json.dumps(text)}, "Secret a/b").unknown == {"_old_size_"}
+
+
 def test_a_piece_of_a_token_is_no_unknown_placeholder() -> None:
     """What is warned about is logged, so it must stand by itself."""
     assert not template.read({"url": URL, "body": '["R0_abc_def-_ghi_-x"]'}, "Secret a/b").unknown
@@ -182,7 +188,7 @@ def test_headers_have_placeholders_too() -> None:
     sent = request(headers='{"X-What": "_namespace_/_name_ _new_size_ _old_", "idempotency-key": "x", "N": 5}')
     assert sent.headers["X-What"] == "shop/cart 6 _old_"
     assert (sent.headers["Content-Type"], sent.headers["N"]) == ("application/json", "5")
-    assert sent.headers["Idempotency-Key"] == OCCURRENCE.key
+    assert [value for name, value in sent.headers.items() if name.lower() == "idempotency-key"] == [OCCURRENCE.key]
 
 
 def test_the_content_type_is_the_secrets_where_it_says_one() -> None:

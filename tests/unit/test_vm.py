@@ -101,6 +101,25 @@ def test_the_flat_fields_may_be_data() -> None:
     assert (given.name, given.cpucores, given.memory_bytes, given.network) == ("a", 2, 2**30, "x,y")
 
 
+def test_flat_data_of_an_instancetype_vm_needs_no_sizes() -> None:
+    """It may hold nothing but that."""
+    given = row({"generation": 3, "instancetype": "u1.large"}, name="a", namespace="b")
+    assert (given.name, given.generation, given.instancetype, given.vcpus) == ("a", 3, "u1.large", None)
+
+
+def test_nothing_is_zero() -> None:
+    """A count of 0 says as little as none."""
+    given = flat(cpucores="0", cpusockets=0)
+    assert (given.cpucores, given.cpusockets, given.vcpus) == (None, None, None)
+
+
+def test_a_time_at_the_end_of_times_is_earlier_than_none() -> None:
+    """As Postgres has it: infinity is later."""
+    late = vm.change(event(machine(), time="9999-12-31T23:59:59.999999Z", id="b"), cluster_name="here")
+    timeless = vm.change(event(machine(), time=None, id="a"), cluster_name="here")
+    assert late.rank < timeless.rank
+
+
 def test_an_array_that_kafka_made_text_is_joined() -> None:
     """The Kafka Broker writes an attribute that is an array as JSON text."""
     assert flat(network='["default","vlan-100"]').network == "default,vlan-100"
