@@ -26,12 +26,13 @@ from dev import postgres, run
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MACHINES = 1000
 CONNECTIONS = 64
+WORKERS = 2
 
 
 @contextlib.contextmanager
 def served(command: list[str], port: int, environ: dict[str, str]) -> Iterator[None]:
     """Run a server; its log goes to a file, as a container's does."""
-    environ = {**os.environ, "PORT": str(port), **environ}
+    environ = {**os.environ, "PORT": str(port), "WEB_CONCURRENCY": str(WORKERS), **environ}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
         try:
