@@ -18,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
+import psutil
 import psycopg2
 
 from bench import load, published, requests
@@ -27,17 +28,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MACHINES = 1000
 CONNECTIONS = 64
 WORKERS = 2
+CURVE = (1, 8, 32, 64, 100, 256)
 
 
 @contextlib.contextmanager
-def served(command: list[str], port: int, environ: dict[str, str]) -> Iterator[None]:
-    """Run a server; its log goes to a file, as a container's does."""
+def served(command: list[str], port: int, environ: dict[str, str]) -> Iterator[int]:
+    """Run a server, whose process id is yielded; its log goes to a file, as a container's does."""
     environ = {**os.environ, "PORT": str(port), "WEB_CONCURRENCY": str(WORKERS), **environ}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
         try:
             _wait(port)
-            yield
+            yield process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -61,6 +63,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def memory(pid: int) -> float:
+    """Return the memory of a process and its children, shared pages counted once, in MiB."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return float(sum(process.memory_full_info().pss for process in processes)) / 2**20
 
 
 def query(url: str, sql: str) -> int:
@@ -114,6 +122,17 @@ class Bench:
         self._verify(result, query(self.url, "SELECT count(*) FROM published") - before)
         return result
 
+    def curve(self, render: load.Render) -> list[tuple[int, load.Result, float]]:
+        """Vmledger at more and more requests at once, and the memory of its processes then, in MiB."""
+        port = free_port()
+        points = []
+        with served(run.procfile(), port, {"DATABASE_URL": self.url}) as server:
+            for connections in CURVE:
+                load.run(port, render, connections=connections, seconds=0.7, start=self._next())
+                result = load.run(port, render, connections=connections, seconds=self.seconds, start=self._next())
+                points.append((connections, result, memory(server)))
+        return points
+
     def _load(self, port: int, render: load.Render) -> load.Result:
         load.run(port, render, connections=CONNECTIONS, seconds=0.7, start=self._next())  # warms up
         return load.run(port, render, connections=CONNECTIONS, seconds=self.seconds, start=self._next())
@@ -162,9 +181,24 @@ def report(results: dict[str, list[load.Result]]) -> dict[str, object]:
         bare = "bare Flask, other Events" if "other" in name else "bare Flask"
         times = f"{rate / rates[way]:13.1f}" if "other" not in name else f"{'':13}"
         print(f"{name:32}{rate:10.0f}{slow[name]:9.1f}{times}{rate / rates[bare]:8.2f}")
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {CONNECTIONS} connections, {MACHINES} VMs"
-    print(f"\n{machine}; load generator and Postgres (fsync and synchronous_commit on) on the same machine")
-    return {"machine": machine, "events_per_second": rates, "p99_ms": slow}
+    return {"events_per_second": rates, "p99_ms": slow}
+
+
+def report_curve(points: list[tuple[int, load.Result, float]]) -> list[dict[str, float]]:
+    """Print how throughput, latency and memory grow with the requests at once; return it."""
+    print(f"\n{'flat events, requests at once':>32}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'MiB':>8}")
+    rows = []
+    for connections, result, used in points:
+        p50, p99 = result.percentile(50) * 1000, result.percentile(99) * 1000
+        print(f"{connections:32}{result.rate:10.0f}{p50:9.1f}{p99:9.1f}{used:8.0f}")
+        rows.append({"connections": connections, "rate": result.rate, "p50_ms": p50, "p99_ms": p99, "mib": used})
+    return rows
+
+
+def machine() -> str:
+    """Say what it was measured on."""
+    text = f"{os.cpu_count()} cores, Python {platform.python_version()}, {CONNECTIONS} connections, {WORKERS} workers"
+    return f"{text}, {MACHINES} VMs; load generator and Postgres (fsync and synchronous_commit on) on the same machine"
 
 
 def main() -> int:
@@ -180,7 +214,11 @@ def main() -> int:
         try:
             environ = {**os.environ, "DATABASE_URL": server.url()}
             subprocess.run([sys.executable, "-m", "function", "migrate"], env=environ, cwd=ROOT, check=True)
-            figures = report(measure(Bench(server.url(), arguments.seconds), arguments.rounds))
+            bench = Bench(server.url(), arguments.seconds)
+            figures = report(measure(bench, arguments.rounds))
+            figures["curve"] = report_curve(bench.curve(requests.flat(MACHINES)))
+            figures["machine"] = machine()
+            print(f"\n{figures['machine']}")
         finally:
             server.stop()
     if arguments.json:
