@@ -22,7 +22,7 @@ def test_a_dead_letter_is_replayed_from_the_log(
 ) -> None:
     """What the dead letter sink shows is stored when it is sent to vmledger, by the very command of the page."""
     if not shutil.which("jq"):
-        pytest.skip("jq is not here")
+        pytest.skip("jq is not here: the operations page replays dead letters with it")
     found = re.search(r"jq -c '(select\(\.dead_letter and .*)' \|\n", (ROOT / "docs" / "operations.md").read_text())
     assert found
     sample = json.loads((ROOT / "tests" / "events" / "vm" / "networks.json").read_text())
