@@ -196,12 +196,15 @@ class Database:
         self._timeout = timeout
         self._turn = threading.Lock()
         self._connection: Connection | None = None
-        self._preparations: list[str] = []
+        self._preparations: dict[str, str] = {}
 
-    def prepare(self, sql: str) -> None:
-        """Run ``sql`` once on each connection that is opened from now on, such as PREPARE."""
+    def prepare(self, sql: str, *, probe: str) -> None:
+        """Run ``sql`` once on each connection that is opened from now on, such as PREPARE.
+
+        probe: what :meth:`state` runs to learn whether the prepared would work now; it must change nothing.
+        """
         if sql not in self._preparations:
-            self._preparations.append(sql)
+            self._preparations[sql] = probe
             self.close()
 
     def run(self, work: Callable[[Cursor], T], *, timeout: float | None = None) -> T:
@@ -284,6 +287,8 @@ class Database:
         cursor.execute("SELECT current_setting('transaction_read_only') = 'on'")
         if cursor.fetchone() == (True,):
             raise errors.DatabaseUnavailable("the database is read-only, such as a standby")
+        for probe in self._preparations.values():
+            cursor.execute(probe)
 
     def close(self) -> None:
         """Close the connection; the next use opens a new one."""

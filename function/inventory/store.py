@@ -83,6 +83,8 @@ PREPARE = f"""
 PREPARE vmledger_state (json) AS {_WRITE_STATE};
 PREPARE vmledger_history (json) AS {_WRITE_HISTORY};
 """
+PROBE = "EXECUTE vmledger_state ('[]'); EXECUTE vmledger_history ('[]')"
+"""An empty batch: it needs the tables and the rights that any batch needs."""
 WRITE = "EXECUTE vmledger_state (%s); EXECUTE vmledger_history (%s)"
 
 
@@ -91,7 +93,7 @@ class Store:
 
     def __init__(self, db: database.Database) -> None:
         self._database = db
-        db.prepare(PREPARE)
+        db.prepare(PREPARE, probe=PROBE)
 
     def write(self, changes: Sequence[vm.Change], timeout: float | None = None) -> list[Outcome]:
         """Store ``changes`` in one transaction, and return what became of each once it is committed.

@@ -207,6 +207,20 @@ def test_the_state_says_what_an_event_would_meet(url: str) -> None:
     db.close()
 
 
+@pytest.mark.parametrize("table", ["vm_state", "vm_history"])
+def test_the_state_misses_a_table_and_a_right(url: str, table: str) -> None:
+    """What any batch needs, an empty one needs too; and the ledger is as it was."""
+    db = database.Database({"dsn": url}, timeout=5)
+    store.Store(db).write([change("a")])
+    assert db.state() == "ok"
+    conftest.execute(url, f"ALTER TABLE {table} RENAME TO hidden")
+    assert db.state() == database.OUTDATED
+    conftest.execute(url, f"ALTER TABLE hidden RENAME TO {table}")
+    assert db.state() == "ok"
+    assert conftest.execute(url, "SELECT count(*) FROM vm_state, vm_history") == [(1,)]
+    db.close()
+
+
 def test_hosts_are_looked_up_before_libpq_would() -> None:
     """Names become addresses beside the name; sockets, addresses that are given and libpq's own are left alone."""
     found = database.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"}, 5)
