@@ -9,6 +9,7 @@
     ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
     └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
         ├── DatabaseUnavailable
+        ├── ListExpired      the Kubernetes API forgot the moment of a list before it was read to its end
         └── SchemaOutdated   the database lacks migrations that this code needs
 
 The message of each is one sentence for the person who reads the dead letter.
@@ -49,6 +50,10 @@ class Unavailable(VmledgerError):
 
 class DatabaseUnavailable(Unavailable):
     """Postgres cannot be reached, or not in time, or does not let us in."""
+
+
+class ListExpired(Unavailable):
+    """A list of the Kubernetes API expired midway (410); what was read of it is no whole list."""
 
 
 class SchemaOutdated(Unavailable):
