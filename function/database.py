@@ -46,6 +46,8 @@ SET default_transaction_isolation = 'read committed';
 SET TimeZone = 'UTC';
 SET plan_cache_mode = force_generic_plan;
 SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
 SET jit = off;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 """
@@ -207,15 +209,20 @@ class Database:
             self._preparations[sql] = probe
             self.close()
 
-    def run(self, work: Callable[[Cursor], T], *, timeout: float | None = None) -> T:
+    def deadline(self, timeout: float | None = None) -> float:
+        """Return the end of ``timeout`` seconds from now, by default of the database's, on the monotonic clock."""
+        return time.monotonic() + (self._timeout if timeout is None else timeout)
+
+    def run(self, work: Callable[[Cursor], T], *, timeout: float | None = None, until: float | None = None) -> T:
         """Return what ``work`` returns, given a cursor in autocommit mode; it may be called more than once.
+
+        timeout: seconds that it may take, by default the database's; until: or the end, from :meth:`deadline`.
 
         All statements that ``work`` sends in one ``execute`` are one transaction, committed when it returns.
         Raises :class:`errors.DatabaseUnavailable`, :class:`errors.SchemaOutdated` or :class:`Unstorable`.
         """
-        seconds = self._timeout if timeout is None else timeout
-        end = time.monotonic() + seconds
-        if not self._turn.acquire(timeout=max(0.0, seconds)):
+        end = self.deadline(timeout) if until is None else until
+        if not self._turn.acquire(timeout=max(0.0, end - time.monotonic())):
             raise errors.DatabaseUnavailable("the database connection is busy: no turn in time")
         try:
             return self._run(work, end)

@@ -23,7 +23,7 @@ import yoyo.backends.core.postgresql
 import yoyo.connections
 
 from function import config, database, errors, events
-from function.inventory import store, vm
+from function.inventory import store, versions, vm
 
 ADVISORY_LOCK = 7_682_013_519
 """Any number that no other program uses; "vmledger" on a telephone's keys, shortened."""
@@ -36,6 +36,12 @@ GRANTS = {
     "scaling_notices": "SELECT, INSERT, UPDATE, DELETE",
     "vsphere_applied": "SELECT, INSERT, UPDATE",
     "vsphere_turns": "SELECT, INSERT, UPDATE, DELETE",
+    "vm_runtime": "SELECT, INSERT, UPDATE",
+    "vm_runtime_history": "SELECT, INSERT, UPDATE",
+    "clusters": "SELECT, INSERT, UPDATE",
+    "reconcile_runs": "SELECT, INSERT",
+    "reconcile_seen": "SELECT, INSERT, DELETE",
+    "ledger_heard": "SELECT, INSERT, UPDATE, DELETE",
     "_yoyo_migration": "SELECT",
 }
 """What the function itself needs, by table."""
@@ -163,7 +169,7 @@ def _import_published(settings: config.Settings, connection: psycopg2.extensions
             for page in _pages(cursor):
                 changes = [change for row in page if (change := _published(row, settings.cluster_name))]
                 if changes:
-                    ledger.write(changes)
+                    ledger.write(changes, listed=True)
                 done += len(page)
                 skipped += len(page) - len(changes)
                 if sys.stderr.isatty():
@@ -190,13 +196,17 @@ def _pages(cursor: psycopg2.extensions.cursor) -> Iterator[list[Mapping[str, Any
     cursor.execute("COMMIT")
 
 
-def _published(row: Mapping[str, Any], cluster_name: str) -> vm.Change | None:
+def _published(row: Mapping[str, Any], cluster_name: str) -> versions.Change | None:
     """Return the change that a row of the published table records; None where it records none.
 
     The example wrote 0 and '' for what an event did not carry.
     """
     attributes = {name: value for name, value in row.items() if value not in (None, "", 0, "0")}
-    if attributes.get("type") not in vm.STEPS or attributes.get("kind", vm.KIND) != vm.KIND or "id" not in attributes:
+    if (
+        attributes.get("type") not in versions.STEPS
+        or attributes.get("kind", vm.KIND) != vm.KIND
+        or "id" not in attributes
+    ):
         return None
     try:
         if "time" in attributes:

@@ -31,6 +31,7 @@ class Capability(Protocol):
 KINDS = {
     "Event": "scaling",
     "VirtualMachine": "inventory",
+    "VirtualMachineInstance": "inventory",
 }
 """Kubernetes objects by their kind, whatever their API group; the capability checks that."""
 
@@ -55,7 +56,7 @@ class Router:
         self._scaling = notifier.Scaling(settings, db, api)
         self.vsphere = mirror.Mirror(settings, db)
         self._capabilities: dict[str, Capability] = {
-            "inventory": ledger.Ledger(settings, db),
+            "inventory": ledger.Ledger(settings, db, api),
             "scaling": self._scaling,
             "vsphere": self.vsphere,
         }

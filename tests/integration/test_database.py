@@ -16,7 +16,7 @@ import pytest
 
 from dev import postgres
 from function import database, errors, events
-from function.inventory import store, vm
+from function.inventory import store, versions, vm
 from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -63,9 +63,15 @@ def test_what_to_do_next_decides(error: type[psycopg2.Error], ours: type[Excepti
     assert type(database.translate(error())) in (ours, *ours.__subclasses__())
 
 
-def change(name: str) -> vm.Change:
+def change(name: str) -> versions.Change:
     """A change of the VM team/name."""
-    attributes = {"id": "1", "type": next(iter(vm.STEPS)), "name": name, "namespace": "team", "resourceversion": "1"}
+    attributes = {
+        "id": "1",
+        "type": next(iter(versions.STEPS)),
+        "name": name,
+        "namespace": "team",
+        "resourceversion": "1",
+    }
     return vm.change(events.Event(attributes, None), cluster_name="c")
 
 

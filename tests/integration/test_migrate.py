@@ -15,11 +15,11 @@ import pytest
 
 from dev import postgres
 from function import config, database, errors, events, migrate
-from function.inventory import store, vm
+from function.inventory import store, versions, vm
 from tests import conftest
 
 Make = Callable[..., str]
-ADD, UPDATE, DELETE = vm.STEPS
+ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 
 
 def run(url: str, **environ: str) -> str:

@@ -10,21 +10,22 @@ import psycopg2.extensions
 import pytest
 
 from function import database, errors, events
-from function.inventory import store, vm
+from function.inventory import store, versions, vm
 
-ADD, UPDATE, DELETE = vm.STEPS
+ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 Query = Callable[..., list[tuple[Any, ...]]]
 Outcome = store.Outcome
 
 PUBLISHED = "type, id, kind, name, namespace, time, cpucores, cpusockets, memory, storageclass, network"
 OURS = (
     "cluster, uid, resource_version, generation, cputhreads, vcpus, memory_bytes, instancetype, preference,"
-    " run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, updated_at"
+    " run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, updated_at,"
+    " node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at, cpu_source, memory_source"
 )
 COLUMNS = "FROM information_schema.columns WHERE table_name = 'virtual_machines'"
 
 
-def change(kind: str = ADD, version: int | None = 1, *, uid: str = "u1", **attributes: Any) -> vm.Change:
+def change(kind: str = ADD, version: int | None = 1, *, uid: str = "u1", **attributes: Any) -> versions.Change:
     """A change of the VM team/a."""
     metadata = {"name": "a", "namespace": "team", "uid": uid, "labels": {"x": "y"}}
     if version is not None:
@@ -34,7 +35,7 @@ def change(kind: str = ADD, version: int | None = 1, *, uid: str = "u1", **attri
     return vm.change(events.Event(known, {"metadata": metadata}), cluster_name="east")
 
 
-def flat(kind: str, second: int) -> vm.Change:
+def flat(kind: str, second: int) -> versions.Change:
     """A flat change of the same VM, which carries no resource version."""
     time = events.parse_time(f"2026-11-23T10:00:{second:02d}Z", "time")
     known = {"id": f"f{second}", "type": kind, "time": time, "name": "a", "namespace": "team"}

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import strategies as st
 
 from function import events
-from function.inventory import vm
+from function.inventory import versions, vm
 from tests import manifests
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
@@ -77,7 +77,9 @@ def row(event: Object) -> vm.VirtualMachine:
     """The ledger's row for a structured event, through the receiver's own door."""
     body = json.dumps(event).encode()
     [read] = events.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, body)
-    return vm.change(read, cluster_name="unnamed").vm
+    found = vm.change(read, cluster_name="unnamed").row
+    assert isinstance(found, vm.VirtualMachine)
+    return found
 
 
 def illegal(event: Object) -> list[str]:
@@ -232,7 +234,7 @@ MACHINES = st.builds(
 
 
 @hypothesis.settings(max_examples=200, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-@hypothesis.given(machine=MACHINES, step=st.sampled_from(list(vm.STEPS)), time=st.sampled_from([TIME, None]))
+@hypothesis.given(machine=MACHINES, step=st.sampled_from(list(versions.STEPS)[:3]), time=st.sampled_from([TIME, None]))
 def test_any_machine_gives_a_legal_event_the_same_row_and_no_secret(
     machine: Object, step: str, time: str | None
 ) -> None:

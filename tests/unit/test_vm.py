@@ -12,10 +12,10 @@ import pytest
 from hypothesis import strategies as st
 
 from function import errors, events
-from function.inventory import vm
+from function.inventory import versions, vm
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
-ADD, UPDATE, DELETE = vm.STEPS
+ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 TIME = "2026-10-01T00:00:00Z"
 
 
@@ -36,7 +36,9 @@ def event(data: Any, **attributes: Any) -> events.Event:
 
 def row(data: Any, **attributes: Any) -> vm.VirtualMachine:
     """The row that an event gives."""
-    return vm.change(event(data, **attributes), cluster_name="here").vm
+    found = vm.change(event(data, **attributes), cluster_name="here").row
+    assert isinstance(found, vm.VirtualMachine)
+    return found
 
 
 def machine(**spec: Any) -> dict[str, Any]:
@@ -92,7 +94,8 @@ def test_empty_attributes_are_absent() -> None:
 def test_the_flat_form_may_carry_uid_and_resource_version() -> None:
     """Then it is ordered as an object is."""
     change = vm.change(event(None, name="a", namespace="b", uid="u", resourceversion="12"), cluster_name="here")
-    assert (change.vm.uid, change.vm.resource_version, change.version) == ("u", 12, vm.Version(12, None, 1))
+    assert isinstance(change.row, vm.VirtualMachine)
+    assert (change.row.uid, change.row.resource_version, change.version) == ("u", 12, versions.Version(12, None, 1))
 
 
 def test_the_flat_fields_may_be_data() -> None:
@@ -154,13 +157,13 @@ def test_a_delete_is_dated_by_its_event() -> None:
 def test_a_resource_version_outranks_any_time() -> None:
     """And among times the later, and at one time delete over update over add."""
     order = [
-        vm.Version(-1, None, 2),
-        vm.Version(-1, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), 0),
-        vm.Version(-1, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), 2),
-        vm.Version(-1, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC), 0),
-        vm.Version(1, None, 0),
-        vm.Version(9, None, 1),
-        vm.Version(10, None, 0),
+        versions.Version(-1, None, 2),
+        versions.Version(-1, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), 0),
+        versions.Version(-1, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), 2),
+        versions.Version(-1, datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC), 0),
+        versions.Version(1, None, 0),
+        versions.Version(9, None, 1),
+        versions.Version(10, None, 0),
     ]
     assert sorted(order, key=lambda version: version.order) == order
 
@@ -176,7 +179,7 @@ def test_the_fuller_then_earlier_then_smaller_event_is_kept() -> None:
     ranked = [early, small, large, timeless, flat_first]
     changes = [vm.change(item, cluster_name="here") for item in reversed(ranked)]
     assert len({change.version for change in changes}) == 1
-    assert [change.vm.id for change in sorted(changes, key=lambda change: change.rank)] == ["9", "a", "b", "0", "1"]
+    assert [change.row.id for change in sorted(changes, key=lambda change: change.rank)] == ["9", "a", "b", "0", "1"]
 
 
 REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
@@ -273,7 +276,7 @@ def test_any_value_at_any_place_is_a_row_or_a_sentence(place: tuple[Any, ...], n
         assert 0 < len(str(exc)) < 300
         assert "\n" not in str(exc)
     else:
-        assert json.loads(change.payload)["name"] == change.vm.name
+        assert json.loads(change.payload)["name"] == change.row.name
 
 
 @hypothesis.given(
@@ -302,5 +305,5 @@ def test_any_attributes_are_a_row_or_a_sentence(attributes: dict[str, Any]) -> N
     except errors.BadEvent as exc:
         assert 0 < len(str(exc)) < 300
     else:
-        assert change.vm.name
-        assert change.vm.namespace
+        assert change.row.name
+        assert change.row.namespace

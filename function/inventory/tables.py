@@ -1,0 +1,254 @@
+"""The SQL of a versioned pair of tables: a state with one row for each object, and a history with one for each version.
+
+Everything that reads JSON reads a list of rows, ``$1``, as :mod:`function.inventory.versions` writes them.
+There are two ways to write, and both end with the same tables:
+
+:meth:`Pair.append` is one statement for what nearly always comes: a version above the state's, with a time that is not
+below the state's. The history cannot hold it yet, so nothing is looked up there.
+
+:meth:`Pair.merge` is for all else: late versions, versions that are known, other uids, objects that a complete list did
+not hold. Its first statement locks the state's row of each object, whether or not it changes it, so writers of one
+object take turns, and what follows sees all that the writers before have committed.
+
+Rows are locked in the order of their keys, so no two writers can wait for each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+VERSION = ("version_epoch", "version_number", "version_time", "version_step")
+_ORDER_TYPES = {
+    "version_number": "bigint",
+    "version_time": "timestamptz",
+    "version_step": "smallint",
+    "shape": "smallint",
+    "digest": "bigint",
+}
+
+
+def columns(names: Sequence[str], prefix: str = "") -> str:
+    """Return the names for a statement, each with ``prefix``."""
+    return ", ".join(prefix + name for name in names)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A state and its history.
+
+    types: the row's columns and their SQL types. stored_as: what the state calls a column, where it differs.
+    key: what identifies an object. floor: what the columns of ``clusters`` about lists of this kind begin with.
+    tombstone: SQL for the columns of an object that a list did not hold, beside its key and what all have.
+    joined: columns of the state that are taken from elsewhere when an object is new, with their SQL over ``r``.
+    same: columns that must be equal for a plain append; if not, :attr:`reset` says what becomes of others.
+    """
+
+    state: str
+    history: str
+    types: Mapping[str, str]
+    key: tuple[str, ...]
+    floor: str
+    tombstone: Mapping[str, str]
+    stored_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    joined: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    join: str = ""
+    same: tuple[str, ...] = ()
+    reset: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def given(self) -> list[str]:
+        """The columns of the history that a change brings or decides, but its key."""
+        return [name for name in (*self.types, *_ORDER_TYPES, "version_epoch", "effective_at") if name not in self.key]
+
+    def _states(self, names: Sequence[str], prefix: str = "") -> str:
+        return columns([self.stored_as.get(name, name) for name in names], prefix)
+
+    def _incoming(self) -> str:
+        """The changes, with their epoch, since when they count, and whether a complete list speaks against them."""
+        types = ", ".join(f"{name} {kind}" for name, kind in {**self.types, **_ORDER_TYPES}.items())
+        floor = self.floor
+        return f"""
+            SELECT r.*, e.version_epoch, e.effective_at, c.{floor}_epoch, c.{floor}_version, c.{floor}_time,
+                   c.cluster IS NOT NULL AND CASE WHEN r.version_number < 0 THEN e.effective_at <= c.{floor}_time
+                       ELSE (e.version_epoch, r.version_number) <= (c.{floor}_epoch, c.{floor}_version) END AS below
+            FROM json_to_recordset($1) AS r ({types})
+            LEFT JOIN clusters AS c ON c.cluster = r.cluster
+            CROSS JOIN LATERAL (
+                SELECT coalesce(r.time, now()) AS effective_at,
+                       coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint AS version_epoch
+            ) AS e"""
+
+    def _on(self, left: str, right: str, names: Sequence[str] = ()) -> str:
+        """The condition that two rows are about the same object, and equal in ``names``."""
+        return " AND ".join(f"{left}.{name} = {right}.{name}" for name in (*self.key, *names))
+
+    def append(self) -> str:
+        """One statement that writes what is plainly newer; returns the key, number, step and digest of each.
+
+        ``$2``: whether a complete list speaks against what is below its version.
+        """
+        added = ["", *self.joined]
+        same = "".join(f" AND excluded.{name} IS NOT DISTINCT FROM known.{name}" for name in self.same)
+        return f"""
+            WITH moved AS (
+                INSERT INTO {self.state} AS known
+                    ({columns(self.key)}, {self._states(self.given)}{", ".join(added)})
+                SELECT {columns(self.key, "r.")}, {columns(self.given, "r.")}{", ".join(["", *self.joined.values()])}
+                FROM ({self._incoming()}) AS r {self.join}
+                WHERE NOT (r.below AND $2)
+                ORDER BY {columns(self.key, "r.")}
+                ON CONFLICT ({columns(self.key)}) DO UPDATE
+                SET ({self._states(self.given)}, updated_at) = ROW ({self._states(self.given, "excluded.")}, now())
+                WHERE ({columns(VERSION, "excluded.")}) > ({columns(VERSION, "known.")})
+                  AND excluded.effective_at >= known.effective_at{same}
+                RETURNING *
+            )
+            INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)})
+            SELECT {columns(self.key)}, {self._states(self.given)} FROM moved
+            RETURNING {columns(self.key)}, version_number, version_step, digest"""
+
+    def merge(self) -> list[str]:
+        """The statements that write anything, in their order, for one transaction; :meth:`outcomes` is read after them.
+
+        ``$2`` of the first: as for :meth:`append`.
+        """
+        return [self._lock_and_raise(), self._keep_better(), self._record(), self._follow(), self._mark_disordered()]
+
+    def _lock_and_raise(self) -> str:
+        """Lock each object's row and raise it to the newest change; what a list did not hold gets a tombstone besides.
+
+        The tombstone goes into the history, with the list's own version; :meth:`_follow` brings it to the state.
+        """
+        tomb = {
+            **{name: f"r.{name}" for name in self.key},
+            "type": "'vmledger.reconcile.delete'",
+            "id": f"'list-' || r.{self.floor}_version",
+            "time": f"r.{self.floor}_time",
+            "resource_version": f"r.{self.floor}_version",
+            "version_epoch": f"r.{self.floor}_epoch",
+            "version_number": f"r.{self.floor}_version",
+            "version_time": "'-infinity'",
+            "version_step": "2",
+            "shape": "1",
+            "digest": "0",
+            "effective_at": f"r.{self.floor}_time",
+            **self.tombstone,
+        }
+        resets = [f"{name} = {sql}" for name, sql in self.reset.items()]
+        return f"""
+            WITH newest AS (
+                SELECT DISTINCT ON ({columns(self.key)}) *
+                FROM ({self._incoming()}) AS r
+                ORDER BY {columns(self.key)}, {", ".join(f"{name} DESC" for name in VERSION)}, {_RANK}
+            ), moved AS (
+                INSERT INTO {self.state} AS known ({columns(self.key)}, {self._states(self.given)})
+                SELECT {columns(self.key)}, {columns(self.given)} FROM newest ORDER BY {columns(self.key)}
+                ON CONFLICT ({columns(self.key)}) DO UPDATE
+                SET {", ".join([*self._sets("excluded"), *resets])}
+                WHERE ({columns(VERSION, "excluded.")}) > ({columns(VERSION, "known.")})
+                RETURNING {columns(self.key)}
+            )
+            INSERT INTO {self.history} ({columns(list(tomb))})
+            SELECT {", ".join(tomb.values())} FROM newest AS r JOIN moved ON {self._on("moved", "r")}
+            WHERE r.below AND $2
+            ON CONFLICT DO NOTHING"""
+
+    def _sets(self, source: str) -> list[str]:
+        names = [self.stored_as.get(name, name) for name in self.given]
+        found = names if source == "excluded" else self.given
+        return [*(f"{name} = {source}.{other}" for name, other in zip(names, found, strict=True)), "updated_at = now()"]
+
+    def _kept(self) -> str:
+        """The change to keep for each version."""
+        return f"""
+            SELECT DISTINCT ON ({columns(self.key)}, {columns(VERSION)}) *
+            FROM ({self._incoming()}) AS r
+            ORDER BY {columns(self.key)}, {columns(VERSION)}, {_RANK}"""
+
+    def _keep_better(self) -> str:
+        """Replace what the history holds of a version by what says more of it."""
+        return f"""
+            UPDATE {self.history} AS known
+            SET {", ".join(f"{name} = r.{name}" for name in self.given)}, recorded_at = now()
+            FROM ({self._kept()}) AS r
+            WHERE {self._on("known", "r", VERSION)} AND {_BETTER}"""
+
+    def _record(self) -> str:
+        """Put the versions into the history that it does not hold."""
+        return f"""
+            INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)})
+            SELECT {columns(self.key)}, {columns(self.given)} FROM ({self._kept()}) AS r
+            WHERE NOT EXISTS (SELECT FROM {self.history} AS known WHERE {self._on("known", "r", VERSION)})"""
+
+    def _follow(self) -> str:
+        """Bring the state to the newest version of the history."""
+        resets = [f"{name} = {sql.replace('excluded.', 'newest.')}" for name, sql in self.reset.items()]
+        return f"""
+            UPDATE {self.state} AS known
+            SET {", ".join([*self._sets("newest"), *resets])}
+            FROM (SELECT DISTINCT {columns(self.key)} FROM ({self._incoming()}) AS r) AS r
+            CROSS JOIN LATERAL (
+                SELECT * FROM {self.history} AS history WHERE {self._on("history", "r")}
+                ORDER BY {", ".join(f"{name} DESC" for name in VERSION)} LIMIT 1
+            ) AS newest
+            WHERE {self._on("known", "r")}
+              AND ({columns([*VERSION, "id", "digest"], "known.")})
+                  IS DISTINCT FROM ({columns([*VERSION, "id", "digest"], "newest.")})"""
+
+    def _mark_disordered(self) -> str:
+        """Mark the objects where one of these versions, and a version beside it, have times that go backwards."""
+
+        def beside(sign: str, direction: str, wrong: str) -> str:
+            return f"""(
+                SELECT history.effective_at {wrong} kept.effective_at FROM {self.history} AS history
+                WHERE {self._on("history", "r")}
+                  AND ({columns(VERSION, "history.")}) {sign} ({columns(VERSION, "r.")})
+                ORDER BY {", ".join(f"history.{name} {direction}" for name in VERSION)} LIMIT 1)"""
+
+        return f"""
+            UPDATE {self.state} AS known SET disordered = true
+            FROM (
+                SELECT DISTINCT {columns(self.key, "r.")} FROM ({self._incoming()}) AS r
+                CROSS JOIN LATERAL (
+                    SELECT effective_at FROM {self.history} AS known WHERE {self._on("known", "r", VERSION)} LIMIT 1
+                ) AS kept
+                WHERE {beside(">", "ASC", "<")} OR {beside("<", "DESC", ">")}
+            ) AS r
+            WHERE {self._on("known", "r")} AND NOT known.disordered"""
+
+    def known(self) -> str:
+        """Return, as JSON, what the state holds of an object; ``%(cluster)s`` and so on name it.
+
+        With its version number and since when it counts; of several, the newest.
+        """
+        held = [f"{self.stored_as.get(name, name)} AS {name}" for name in self.types]
+        return f"""
+            SELECT (SELECT to_json(held) FROM (SELECT {", ".join(held)}) AS held)::text, version_number, effective_at
+            FROM {self.state} WHERE cluster = %(cluster)s AND namespace = %(namespace)s AND name = %(name)s
+            ORDER BY {", ".join(f"{name} DESC" for name in VERSION)} LIMIT 1"""
+
+    def outcomes(self) -> str:
+        """Return the key, number, step and digest of each change that the history took, and how it stands to the state.
+
+        The last two: whether it is the state's version; whether it has no resource version and the state has.
+        """
+        return f"""
+            SELECT {columns(self.key, "r.")}, r.version_number, r.version_step, r.digest,
+                   ({columns(VERSION, "r.")}) = ({columns(VERSION, "state.")}),
+                   r.version_number < 0 AND state.version_number >= 0
+            FROM ({self._incoming()}) AS r
+            CROSS JOIN LATERAL (
+                SELECT id, digest, recorded_at FROM {self.history} AS known
+                WHERE {self._on("known", "r", VERSION)} LIMIT 1
+            ) AS history
+            CROSS JOIN LATERAL (
+                SELECT {columns(VERSION)} FROM {self.state} AS known WHERE {self._on("known", "r")} LIMIT 1
+            ) AS state
+            WHERE (history.id, history.digest, history.recorded_at) = (r.id, r.digest, now())"""
+
+
+_RANK = "shape DESC, time ASC NULLS LAST, id, digest"
+"""Which of two events about the same version is kept: the first."""
+_BETTER = """(-r.shape, coalesce(r.time, 'infinity'), r.id, r.digest)
+               < (-known.shape, coalesce(known.time, 'infinity'), known.id, known.digest)"""

@@ -1,0 +1,203 @@
+"""Machines and their running instances: events of both, in any order, give the same ledger."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from function import database, events
+from function.inventory import instance, store, versions, vm
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
+RUNTIME = "node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at"
+TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history"
+
+
+def attributes(kind: str, version: int, place: str) -> dict[str, Any]:
+    """The attributes of an event that was sent when the cluster was at ``version``."""
+    time = events.parse_time(f"2026-11-22T10:{version // 60 % 60:02d}:{version % 60:02d}Z", "time")
+    return {"id": f"{place}{version}", "type": kind, "time": time, "specversion": "1.0", "source": "s"}
+
+
+def machine(kind: str, version: int, *, name: str = "a", uid: str = "u1", sized: bool = False) -> versions.Change:
+    """A change of the VM team/``name``: of an instancetype, or with sizes of its own."""
+    metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": str(version)}
+    domain = {"cpu": {"cores": 2}, "memory": {"guest": "1Gi"}}
+    spec = {"template": {"spec": {"domain": domain}}} if sized else {"instancetype": {"name": "u1.small"}}
+    found = {"metadata": metadata, "spec": spec}
+    return vm.change(events.Event(attributes(kind, version, "m"), found), cluster_name="east")
+
+
+def running(
+    kind: str, version: int, *, name: str = "a", owner: str = "u1", node: str | None = "node-1", **status: Any
+) -> versions.Change:
+    """A change of the instance of the VM team/``name``."""
+    metadata = {
+        "name": name,
+        "namespace": "team",
+        "uid": f"i{owner}",
+        "resourceVersion": str(version),
+        "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": name, "uid": owner}],
+    }
+    known = {"nodeName": node, "phase": "Running", "interfaces": [{"ipAddress": f"10.0.0.{version % 250}"}], **status}
+    found = {
+        "metadata": metadata,
+        "spec": {"domain": {"cpu": {"cores": 4}, "memory": {"guest": "8Gi"}}},
+        "status": known,
+    }
+    change = instance.change(events.Event(attributes(kind, version, "i"), found), cluster_name="east")
+    assert change is not None
+    return change
+
+
+@pytest.fixture
+def tables(db: database.Database) -> store.Store:
+    """The store over a fresh database."""
+    return store.Store(db)
+
+
+def write(tables: store.Store, change: versions.Change) -> store.Outcome:
+    """Store one change, of whichever kind."""
+    [outcome] = (tables.write_instances if isinstance(change.row, instance.Instance) else tables.write)([change])
+    return outcome
+
+
+def ledger(query: Query) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """What the two tables say, but for when it was written."""
+    return (
+        query(f"SELECT name, uid, version_number, vcpus, memory_bytes, cpu_source, {RUNTIME} FROM vm_state ORDER BY 1"),
+        query("SELECT name, owner_uid, version_number, node, phase FROM vm_runtime ORDER BY 1, 2"),
+    )
+
+
+def test_an_instance_says_where_its_machine_runs(tables: store.Store, query: Query) -> None:
+    """In the state and in the view; the sizes of an instancetype's machine come from there."""
+    write(tables, machine(ADD, 1))
+    write(tables, running(ADD, 2, guestOSInfo={"prettyName": "Fedora Linux 42"}))
+    assert query(f"SELECT {RUNTIME}, vcpus, memory_bytes, cpu_source, memory_source FROM virtual_machines") == query(
+        "SELECT 'node-1', '{10.0.0.2}'::text[], 'Fedora Linux 42', 'Running', 4, 8589934592,"
+        " '2026-11-22 10:00:02+00'::timestamptz, 4, 8589934592, 'instance', 'instance'"
+    )
+
+
+def test_the_sizes_of_the_machine_itself_come_first(tables: store.Store, query: Query) -> None:
+    """What the machine asks for stays apart from what runs, as while sockets are plugged in."""
+    write(tables, machine(ADD, 1, sized=True))
+    write(tables, running(ADD, 2))
+    assert query("SELECT vcpus, live_vcpus, cpu_source, memory_bytes, memory_source FROM virtual_machines") == [
+        (2, 4, "spec", 2**30, "spec")
+    ]
+
+
+def test_what_is_gone_leaves_what_was_known(tables: store.Store, query: Query) -> None:
+    """Node and addresses stay, and when they were seen."""
+    write(tables, machine(ADD, 1))
+    write(tables, running(ADD, 2))
+    write(tables, running(DELETE, 5))
+    assert query("SELECT phase, node, ip_addresses, runtime_seen_at::text FROM virtual_machines") == [
+        ("Gone", "node-1", ["10.0.0.5"], "2026-11-22 10:00:05+00")
+    ]
+
+
+def test_an_instance_comes_before_its_machine(tables: store.Store, query: Query) -> None:
+    """Its facts wait for the machine."""
+    assert write(tables, running(ADD, 2)) is store.Outcome.STORED
+    assert query("SELECT count(*) FROM vm_state") == [(0,)]
+    write(tables, machine(ADD, 1))
+    assert query("SELECT node, phase FROM virtual_machines") == [("node-1", "Running")]
+
+
+def test_a_machine_of_the_same_name_has_nothing_of_the_former(tables: store.Store, query: Query) -> None:
+    """By uid, not by name; the former's late events change nothing."""
+    for change in (machine(ADD, 1), running(ADD, 2), machine(UPDATE, 5, uid="u2"), running(DELETE, 6)):
+        write(tables, change)
+    assert query("SELECT uid, node, phase FROM virtual_machines") == [("u2", None, None)]
+    write(tables, running(ADD, 7, owner="u2", node="node-2"))
+    write(tables, running(UPDATE, 8))
+    assert query("SELECT uid, node, phase FROM virtual_machines") == [("u2", "node-2", "Running")]
+
+
+def test_late_news_of_an_instance_changes_nothing(tables: store.Store, query: Query) -> None:
+    """By its own resource version."""
+    write(tables, machine(ADD, 1))
+    write(tables, running(UPDATE, 9, node="node-2"))
+    assert write(tables, running(UPDATE, 8, node="node-1")) is store.Outcome.LATE
+    assert write(tables, running(UPDATE, 9, node="node-2")) is store.Outcome.DUPLICATE
+    assert query("SELECT node FROM virtual_machines") == [("node-2",)]
+    assert query("SELECT node FROM vm_runtime_history ORDER BY version_number") == [("node-1",), ("node-2",)]
+
+
+LIVES = st.lists(
+    st.builds(
+        lambda make, step, version, name, owner: make(step, version, name, owner),
+        st.sampled_from(
+            [
+                lambda step, version, name, owner: machine(step, version, name=name, uid=owner),
+                lambda step, version, name, owner: machine(step, version, name=name, uid=owner, sized=True),
+                lambda step, version, name, owner: running(
+                    step, version, name=name, owner=owner, node=f"node-{version % 3}"
+                ),
+            ]
+        ),
+        st.sampled_from([ADD, UPDATE, DELETE]),
+        st.integers(1, 30),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["u1", "u2"]),
+    ),
+    max_size=14,
+)
+
+
+@hypothesis.given(given=LIVES, order=st.randoms(use_true_random=False))
+def test_events_of_both_in_any_order_give_the_same_ledger(
+    given: list[versions.Change], order: random.Random, db: database.Database, query: Query
+) -> None:
+    """And the state of each machine is what the newest instance of its uid says."""
+    tables = store.Store(db)
+    query(f"TRUNCATE {TABLES}")
+    for change in given:
+        write(tables, change)
+    first = ledger(query)
+    again = [*given, *order.choices(given, k=len(given))] if given else []
+    order.shuffle(again)
+    query(f"TRUNCATE {TABLES}")
+    for change in again:
+        write(tables, change)
+    assert ledger(query) == first
+    assert query(
+        "SELECT count(*) FROM vm_state AS s LEFT JOIN vm_runtime AS i"
+        " ON (i.cluster, i.namespace, i.name, i.owner_uid) = (s.cluster, s.namespace, s.name, s.uid)"
+        " WHERE (s.node, s.phase, s.ip_addresses) IS DISTINCT FROM (i.node, i.phase, i.ip_addresses)"
+    ) == [(0,)]
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_the_first_events_of_both_may_meet(attempt: int, url: str, query: Query) -> None:
+    """Two processes store a machine and its instance at the same moment: neither misses the other."""
+    names = [f"vm-{number}" for number in range(150)]
+    doors = [database.Database({"dsn": url}, timeout=20) for _ in range(2)]
+
+    def work(door: database.Database, changes: Sequence[versions.Change]) -> None:
+        tables = store.Store(door)
+        for change in changes:
+            write(tables, change)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        done = [
+            pool.submit(work, doors[0], [machine(ADD, 1, name=name) for name in names]),
+            pool.submit(work, doors[1], [running(ADD, 2, name=name) for name in names]),
+        ]
+        for each in done:
+            each.result()
+    for door in doors:
+        door.close()
+    assert query("SELECT count(*) FROM vm_state WHERE node IS NULL") == [(0,)]
+    assert query("SELECT count(*) FROM vm_state") == [(len(names),)]
