@@ -1,0 +1,303 @@
+"""``python -m function prune``: keeps the histories small, and has a month ready for what comes.
+
+What goes, machine by machine, in short transactions:
+
+- versions that are older than ``older_than``, but for the one that was in force then;
+- earlier already, versions that say nothing new: no fact differs from the version before.
+
+The newest version of each machine and of its instances stays, however old.
+So whatever is asked of the kept span, by ``virtual_machines_at`` or ``vm_changes``, has the same facts as before.
+A month that is past ``older_than`` goes as a table: what was kept of it moves to the table before the first month, which
+takes over its span, so an event that comes late still has a place.
+
+Tables are made and dropped, so this runs as their owner, as ``migrate`` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import psycopg2
+import psycopg2.errors
+
+from function import config, database, errors
+from function.inventory import heard, store, tables
+
+MONTHS_AHEAD = 3
+BATCH = 200
+"""Machines in one transaction."""
+LOCK_NUMBER = 7_682_013_520
+"""Of the advisory lock that keeps a second prune away; beside the one of ``migrate``."""
+SESSION = """
+SET statement_timeout = '10min';
+SET lock_timeout = '4s';
+SET TimeZone = 'UTC';
+SET jit = off;
+"""
+HELP = """\
+What goes: versions older than --older-than, but for the one that was in force then; and, once older than
+--redundant-after, versions that say nothing new. Each machine's newest version stays, of deleted machines too.
+It also makes the tables of the months to come. It can be stopped at any time, and run again.
+
+It makes and drops tables, so it logs in as their owner, the role that ran migrate.
+
+examples:
+  python -m function prune --older-than 400d --dry-run   how much would go?
+  python -m function prune --older-than 400d             as the CronJob runs it, each day
+  python -m function prune --older-than 90d --redundant-after 7d
+"""
+
+_NO_FACTS = ("type", "id", "time", "resource_version", "generation")
+_PAIRS = (store.MACHINES, store.INSTANCES)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Pruned:
+    """What a run dropped, or in a dry run would drop: versions, and whole months."""
+
+    dry_run: bool
+    old: int = 0
+    redundant: int = 0
+    months: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Month:
+    """The table of a month, and the month's end."""
+
+    name: str
+    until: datetime.datetime
+
+
+def span(text: str) -> datetime.timedelta:
+    """Read a span of time such as 400d, for an option."""
+    try:
+        seconds = config.duration(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    if not 0 < seconds <= 100 * 366 * 24 * 3600:
+        raise argparse.ArgumentTypeError("must be between a second and a hundred years, such as 400d")
+    return datetime.timedelta(seconds=seconds)
+
+
+def run(
+    settings: config.Settings,
+    older_than: datetime.timedelta,
+    redundant_after: datetime.timedelta,
+    *,
+    dry_run: bool = False,
+    out: TextIO,
+) -> Pruned:
+    """Prune, say on ``out`` what was dropped, and return it.
+
+    Raises :class:`errors.VmledgerError` with one sentence.
+    """
+    if not settings.has_database:
+        raise errors.Refused("no database is configured: set DB_HOST or DATABASE_URL")
+    done = Pruned(dry_run=dry_run)
+    with _connected(settings) as cursor:
+        now = _one(cursor, "SELECT now()")
+        cuts = {"old": now - older_than, "redundant": now - min(redundant_after, older_than)}
+        if not dry_run:
+            add_months(cursor)
+        for pair in _PAIRS:
+            _prune(cursor, pair, cuts, done)
+            if not dry_run:
+                done.months += _drop_months(cursor, pair.history, cuts["old"])
+        if not dry_run:
+            cursor.execute(_OLD_RUNS, cuts)
+            heard.merge_writers(cursor)
+    _say(done, out)
+    return done
+
+
+def add_months(cursor: database.Cursor) -> list[str]:
+    """Make the tables of the months to come; return their names."""
+    made = []
+    for pair in _PAIRS:
+        ahead = _one(cursor, f"SELECT date_trunc('month', now()) + interval '{MONTHS_AHEAD} months'")
+        while _months(cursor, pair.history)[-1].until <= ahead:
+            made.append(_one(cursor, "SELECT ledger_add_month(%s)", [pair.history]))
+    return made
+
+
+@contextlib.contextmanager
+def _connected(settings: config.Settings) -> Iterator[database.Cursor]:
+    """Yield a cursor of a connection that nobody else prunes over; failures become one sentence for a person."""
+    try:
+        connection = database.connect({"connect_timeout": 10, **settings.connection()})
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(SESSION)
+                if not _one(cursor, "SELECT pg_try_advisory_lock(%s)", [LOCK_NUMBER]):
+                    raise errors.Refused("another prune of this database is running: leave it to that one")
+                yield cursor
+        finally:
+            connection.close()
+    except psycopg2.errors.InsufficientPrivilege as exc:
+        raise errors.Refused(
+            "the database role may not prune: log in as the owner of the tables, the role that ran `migrate`"
+        ) from exc
+    except psycopg2.errors.LockNotAvailable as exc:
+        raise errors.DatabaseUnavailable("somebody else holds a lock on the tables: run it again later") from exc
+    except psycopg2.Error as exc:
+        raise database.translate(exc) from exc
+
+
+def _one(cursor: database.Cursor, sql: str, parameters: Any = None) -> Any:
+    cursor.execute(sql, parameters)
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _prune(cursor: database.Cursor, pair: tables.Pair, cuts: dict[str, Any], done: Pruned) -> None:
+    """Drop what goes of one history, some machines at a time, in the order of their keys."""
+    with _progress(_one(cursor, f"SELECT count(*) FROM {pair.state}"), pair.history) as advance:
+        after = ("",) * len(pair.key)
+        while True:
+            cursor.execute(_next(pair), {"after": after, "batch": BATCH})
+            keys = cursor.fetchall()
+            if not keys:
+                break
+            known = {"after": after, "last": keys[-1], **cuts}
+            done.old += _drop(cursor, pair, _OLD, known, dry_run=done.dry_run)
+            done.redundant += _drop(cursor, pair, _REDUNDANT, known, dry_run=done.dry_run)
+            after = keys[-1]
+            advance(len(keys))
+
+
+def _drop(cursor: database.Cursor, pair: tables.Pair, doomed: str, known: dict[str, Any], *, dry_run: bool) -> int:
+    """Drop the rows that ``doomed`` selects; return how many."""
+    rows = doomed.format(**_names(pair))
+    if dry_run:
+        return int(_one(cursor, f"SELECT count(*) FROM ({rows}) AS doomed", known))
+    same = " AND ".join(f"h.{name} = doomed.{name}" for name in _identity(pair))
+    cursor.execute(f"DELETE FROM {pair.history} AS h USING ({rows}) AS doomed WHERE {same}", known)
+    return cursor.rowcount
+
+
+def _identity(pair: tables.Pair) -> tuple[str, ...]:
+    """Return the columns of a history's primary key."""
+    return (*pair.key, "effective_at", *tables.VERSION)
+
+
+def _names(pair: tables.Pair) -> dict[str, str]:
+    facts = [name for name in pair.types if name not in (*_NO_FACTS, *pair.key)]
+    return {
+        "history": pair.history,
+        "state": pair.state,
+        "columns": tables.columns(_identity(pair)),
+        "key": tables.columns(pair.key),
+        "h_key": tables.columns(pair.key, "h."),
+        "same_object": " AND ".join(f"n.{name} = h.{name}" for name in pair.key),
+        "same_state": " AND ".join(f"s.{name} = v.{name}" for name in pair.key),
+        "version": tables.columns(tables.VERSION),
+        "h_version": tables.columns(tables.VERSION, "h."),
+        "n_version": tables.columns(tables.VERSION, "n."),
+        "facts": tables.columns(facts),
+    }
+
+
+def _next(pair: tables.Pair) -> str:
+    key = tables.columns(pair.key)
+    return f"SELECT {key} FROM {pair.state} WHERE ({key}) > %(after)s ORDER BY {key} LIMIT %(batch)s"
+
+
+_OLD = """
+SELECT {columns} FROM {history} AS h
+WHERE ({h_key}) > %(after)s AND ({h_key}) <= %(last)s AND h.effective_at <= %(old)s
+  AND EXISTS (
+      SELECT FROM {history} AS n
+      WHERE {same_object} AND ({n_version}) > ({h_version}) AND n.effective_at <= %(old)s
+  )
+"""
+"""A later version was in force by then."""
+
+_REDUNDANT = """
+SELECT {columns}
+FROM (
+    SELECT {columns}, lag(1) OVER versions IS NOT NULL AND lead(1) OVER versions IS NOT NULL
+           AND ROW ({facts}) IS NOT DISTINCT FROM lag(ROW ({facts})) OVER versions AS redundant
+    FROM {history}
+    WHERE ({key}) > %(after)s AND ({key}) <= %(last)s
+    WINDOW versions AS (PARTITION BY {key} ORDER BY {version})
+) AS v
+WHERE redundant AND effective_at > %(old)s AND effective_at < %(redundant)s
+  AND NOT EXISTS (SELECT FROM {state} AS s WHERE {same_state} AND s.disordered)
+"""
+"""It says what the version before says, and is not the newest.
+
+Where times do not rise with versions, it may have been in force before the one that it repeats; there all stay.
+"""
+
+_OLD_RUNS = """
+DELETE FROM reconcile_runs AS r WHERE started_at < %(old)s
+AND EXISTS (SELECT FROM reconcile_runs AS n WHERE n.cluster = r.cluster AND n.run > r.run AND NOT n.dry_run)
+"""
+
+
+def _months(cursor: database.Cursor, history: str) -> list[_Month]:
+    """Return the months of a history, the first one first; without the tables before and after them."""
+    cursor.execute(
+        r"""
+        SELECT p.relname, substring(pg_get_expr(p.relpartbound, p.oid) FROM $re$TO \('([^']+)'\)$re$)::timestamptz
+        FROM pg_inherits AS i JOIN pg_class AS p ON p.oid = i.inhrelid
+        WHERE i.inhparent = %(history)s::regclass
+          AND p.relname NOT IN (%(history)s || '_before', %(history)s || '_after')
+        ORDER BY 2
+        """,
+        {"history": history},
+    )
+    return [_Month(*row) for row in cursor.fetchall()]
+
+
+def _drop_months(cursor: database.Cursor, history: str, old: datetime.datetime) -> list[str]:
+    """Drop the tables of months that ended before ``old``; return their names."""
+    dropped = []
+    for month in _months(cursor, history)[:-1]:
+        if month.until > old:
+            break
+        head = f"{history}_before"
+        cursor.execute(
+            f"""
+            LOCK TABLE {history} IN ACCESS EXCLUSIVE MODE;
+            ALTER TABLE {history} DETACH PARTITION {head};
+            ALTER TABLE {history} DETACH PARTITION {month.name};
+            INSERT INTO {head} SELECT * FROM {month.name} ORDER BY cluster, namespace, name;
+            DROP TABLE {month.name};
+            ALTER TABLE {history} ATTACH PARTITION {head} FOR VALUES FROM (MINVALUE) TO (%(until)s);
+            """,
+            {"until": month.until},
+        )
+        dropped.append(month.name)
+    return dropped
+
+
+@contextlib.contextmanager
+def _progress(most: int, label: str) -> Iterator[Any]:
+    """Yield what is told how many more are done; a bar in a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    import click
+
+    with click.progressbar(length=most, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield bar.update
+
+
+def _say(done: Pruned, out: TextIO) -> None:
+    """Say what was dropped: to a person in words, to a program as JSON."""
+    if not out.isatty():
+        print(json.dumps({"action": "prune.done", **dataclasses.asdict(done)}), file=out)
+        return
+    verb = "would drop" if done.dry_run else "dropped"
+    print(f"{verb} {done.old} old versions, and {done.redundant} that said nothing new", file=out)
+    if done.months:
+        print(f"dropped whole months: {', '.join(done.months)}", file=out)

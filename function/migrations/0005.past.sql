@@ -1,0 +1,229 @@
+-- The past: the fleet as it was, and what changed and when.
+-- depends: 0004.truth
+
+-- The fleet as it was: of each machine the greatest version among those that counted by then.
+-- Where that is the state's, nothing is looked up. Otherwise it is found by index, machine by machine: LATERAL with LIMIT
+-- leaves the planner no other way, whatever its settings. Where times rise with versions it is the last one by time, and
+-- the months are read backwards only until one has it, after a glance at the day before, which most often has it; where
+-- they do not (disordered), all months are asked.
+-- Not compiled: the estimated cost of a large fleet would have it compiled, which takes longer than it runs.
+-- The numbers are chosen as by the generated columns of vm_state. Of the instancetypes' sizes there is no history.
+CREATE INDEX vm_state_disordered ON vm_state (cluster, namespace, name) WHERE disordered;
+
+CREATE FUNCTION virtual_machines_at(moment timestamptz) RETURNS SETOF virtual_machines
+LANGUAGE sql STABLE PARALLEL SAFE SET jit = off
+BEGIN ATOMIC
+SELECT m.type, m.id, m.kind, m.name, m.namespace, m.time, m.cpucores, m.cpusockets, m.memory, m.storageclass, m.network,
+       m.cluster, m.uid, m.resource_version, m.generation, m.cputhreads,
+       coalesce(
+           m.vcpus,
+           CASE WHEN m.instancetype IS NOT NULL AND r.phase <> 'Gone' THEN r.live_vcpus END,
+           CASE WHEN m.instancetype IS NOT NULL THEN coalesce(r.sized_vcpus, r.live_vcpus) END
+       ),
+       coalesce(
+           m.memory_bytes,
+           CASE WHEN m.instancetype IS NOT NULL AND r.phase <> 'Gone' THEN r.live_memory_bytes END,
+           CASE WHEN m.instancetype IS NOT NULL THEN coalesce(r.sized_memory_bytes, r.live_memory_bytes) END
+       ),
+       m.instancetype, m.preference, m.run_strategy, m.status, m.os, m.architecture, m.machine_type, m.disks,
+       m.disk_bytes, m.labels, m.created_at, m.updated_at,
+       r.node, r.ip_addresses, r.guest_os, r.phase, r.live_vcpus, r.live_memory_bytes, r.runtime_seen_at,
+       CASE
+           WHEN m.vcpus IS NOT NULL THEN 'spec'
+           WHEN m.instancetype IS NULL THEN NULL
+           WHEN r.live_vcpus IS NOT NULL AND (r.phase <> 'Gone' OR r.sized_vcpus IS NULL) THEN 'instance'
+           WHEN r.sized_vcpus IS NOT NULL THEN 'instancetype'
+       END,
+       CASE
+           WHEN m.memory_bytes IS NOT NULL THEN 'spec'
+           WHEN m.instancetype IS NULL THEN NULL
+           WHEN r.live_memory_bytes IS NOT NULL AND (r.phase <> 'Gone' OR r.sized_memory_bytes IS NULL) THEN 'instance'
+           WHEN r.sized_memory_bytes IS NOT NULL THEN 'instancetype'
+       END
+FROM (
+    SELECT s.type, s.id, s.kind, s.time, s.cpucores, s.cpusockets, s.memory, s.storageclass, s.network, s.uid,
+           s.resource_version, s.generation, s.cputhreads, s.spec_vcpus AS vcpus, s.spec_memory_bytes AS memory_bytes,
+           s.instancetype, s.preference, s.run_strategy, s.status, s.os, s.architecture, s.machine_type, s.disks,
+           s.disk_bytes, s.labels, s.created_at, s.updated_at,
+           s.cluster, s.namespace, s.name, s.uid AS now_uid, s.instancetype AS now_instancetype,
+           s.instancetype_vcpus, s.instancetype_memory_bytes, s.node, s.ip_addresses, s.guest_os, s.phase,
+           s.live_vcpus, s.live_memory_bytes, s.runtime_seen_at
+    FROM vm_state AS s
+    WHERE s.effective_at <= moment AND s.deleted_at IS NULL
+    UNION ALL
+    SELECT h.type, h.id, h.kind, h.time, h.cpucores, h.cpusockets, h.memory, h.storageclass, h.network, h.uid,
+           h.resource_version, h.generation, h.cputhreads, h.vcpus, h.memory_bytes,
+           h.instancetype, h.preference, h.run_strategy, h.status, h.os, h.architecture, h.machine_type, h.disks,
+           h.disk_bytes, h.labels, h.created_at, h.recorded_at,
+           s.cluster, s.namespace, s.name, s.uid, s.instancetype,
+           s.instancetype_vcpus, s.instancetype_memory_bytes, s.node, s.ip_addresses, s.guest_os, s.phase,
+           s.live_vcpus, s.live_memory_bytes, s.runtime_seen_at
+    FROM vm_state AS s
+    CROSS JOIN LATERAL (
+        SELECT * FROM (
+            (SELECT * FROM vm_history AS h
+             WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+               AND h.effective_at <= moment AND h.effective_at > moment - interval '1 day'
+             ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                      h.version_step DESC
+             LIMIT 1)
+            UNION ALL
+            (SELECT * FROM vm_history AS h
+             WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.effective_at <= moment
+             ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                      h.version_step DESC
+             LIMIT 1)
+        ) AS found LIMIT 1
+    ) AS h
+    WHERE s.effective_at > moment AND NOT s.disordered AND h.deleted_at IS NULL
+    UNION ALL
+    SELECT h.type, h.id, h.kind, h.time, h.cpucores, h.cpusockets, h.memory, h.storageclass, h.network, h.uid,
+           h.resource_version, h.generation, h.cputhreads, h.vcpus, h.memory_bytes,
+           h.instancetype, h.preference, h.run_strategy, h.status, h.os, h.architecture, h.machine_type, h.disks,
+           h.disk_bytes, h.labels, h.created_at, h.recorded_at,
+           s.cluster, s.namespace, s.name, s.uid, s.instancetype,
+           s.instancetype_vcpus, s.instancetype_memory_bytes, s.node, s.ip_addresses, s.guest_os, s.phase,
+           s.live_vcpus, s.live_memory_bytes, s.runtime_seen_at
+    FROM vm_state AS s
+    CROSS JOIN LATERAL (
+        SELECT * FROM vm_history AS h
+        WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.effective_at <= moment
+        ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
+        LIMIT 1
+    ) AS h
+    WHERE s.effective_at > moment AND s.disordered AND h.deleted_at IS NULL
+) AS m
+-- What ran of it: as vm_state says, if that is the same machine and says it since then, else as for the machine.
+LEFT JOIN LATERAL (
+    SELECT n.*
+    FROM vm_runtime AS i
+    CROSS JOIN LATERAL (
+        SELECT i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes, i.effective_at
+        WHERE i.effective_at <= moment
+        UNION ALL
+        (SELECT h.node, h.ip_addresses, h.guest_os, h.phase, h.live_vcpus, h.live_memory_bytes, h.effective_at
+         FROM vm_runtime_history AS h
+         WHERE h.cluster = i.cluster AND h.namespace = i.namespace AND h.name = i.name AND h.owner_uid = i.owner_uid
+           AND h.effective_at <= moment AND i.effective_at > moment AND NOT i.disordered
+         ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                  h.version_step DESC
+         LIMIT 1)
+        UNION ALL
+        (SELECT h.node, h.ip_addresses, h.guest_os, h.phase, h.live_vcpus, h.live_memory_bytes, h.effective_at
+         FROM vm_runtime_history AS h
+         WHERE h.cluster = i.cluster AND h.namespace = i.namespace AND h.name = i.name AND h.owner_uid = i.owner_uid
+           AND h.effective_at <= moment AND i.effective_at > moment AND i.disordered
+         ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
+         LIMIT 1)
+    ) AS n
+    WHERE i.cluster = m.cluster AND i.namespace = m.namespace AND i.name = m.name AND i.owner_uid = m.uid
+      AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
+) AS past ON true
+CROSS JOIN LATERAL (
+    SELECT m.uid = m.now_uid AND m.runtime_seen_at <= moment,
+           (m.uid, m.instancetype) IS NOT DISTINCT FROM (m.now_uid, m.now_instancetype)
+) AS same (run, size)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN same.run THEN m.node ELSE past.node END AS node,
+           CASE WHEN same.run THEN m.ip_addresses ELSE past.ip_addresses END AS ip_addresses,
+           CASE WHEN same.run THEN m.guest_os ELSE past.guest_os END AS guest_os,
+           CASE WHEN same.run THEN m.phase ELSE past.phase END AS phase,
+           CASE WHEN same.run THEN m.live_vcpus ELSE past.live_vcpus END AS live_vcpus,
+           CASE WHEN same.run THEN m.live_memory_bytes ELSE past.live_memory_bytes END AS live_memory_bytes,
+           CASE WHEN same.run THEN m.runtime_seen_at ELSE past.effective_at END AS runtime_seen_at,
+           CASE WHEN same.size THEN m.instancetype_vcpus END AS sized_vcpus,
+           CASE WHEN same.size THEN m.instancetype_memory_bytes END AS sized_memory_bytes
+) AS r;
+END;
+
+COMMENT ON FUNCTION virtual_machines_at IS 'The virtual machines that lived at a moment, as they were then.';
+
+-- What a version says; without what each version has for itself.
+CREATE FUNCTION ledger_facts(version anyelement) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT to_jsonb(version) - '{cluster, namespace, name, owner_uid, type, id, time, resource_version, generation,
+        version_epoch, version_number, version_time, version_step, shape, digest, effective_at, recorded_at}'::text[]
+$$;
+
+-- One row for each version that says something new beside the version before it, of machines and of what ran of them.
+-- The version before is looked up for each row, not by a window: so a filter on the time reads that time alone.
+-- OFFSET 0 keeps the facts from being made anew wherever they are named.
+CREATE VIEW vm_changes AS
+SELECT h.cluster, h.namespace, h.name, h.uid, h.effective_at AS changed_at, h.type, h.resource_version,
+       CASE
+           WHEN h.deleted_at IS NOT NULL THEN 'deleted'
+           WHEN (b.version).type IS NULL THEN 'appeared'
+           WHEN h.uid <> (b.version).uid THEN 'recreated'
+           WHEN (b.version).deleted_at IS NOT NULL THEN 'returned'
+           ELSE 'changed'
+       END AS what,
+       coalesce(c.changes, '{}') AS changes
+FROM vm_history AS h
+JOIN vm_state AS s ON s.cluster = h.cluster AND s.namespace = h.namespace AND s.name = h.name
+LEFT JOIN LATERAL (
+    (SELECT p FROM vm_history AS p
+     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND NOT s.disordered
+       AND p.effective_at <= h.effective_at
+       AND (p.effective_at, p.version_epoch, p.version_number, p.version_time, p.version_step)
+         < (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
+     ORDER BY p.effective_at DESC, p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
+     LIMIT 1)
+    UNION ALL
+    (SELECT p FROM vm_history AS p
+     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND s.disordered
+       AND (p.version_epoch, p.version_number, p.version_time, p.version_step)
+         < (h.version_epoch, h.version_number, h.version_time, h.version_step)
+     ORDER BY p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
+     LIMIT 1)
+) AS b (version) ON true
+CROSS JOIN LATERAL (SELECT ledger_facts(h), ledger_facts(b.version) OFFSET 0) AS f (now, before)
+CROSS JOIN LATERAL (
+    SELECT jsonb_object_agg(fact.key, jsonb_build_object('old', f.before -> fact.key, 'new', fact.value))
+    FROM jsonb_each(f.now) AS fact
+    WHERE nullif(fact.value, 'null') IS DISTINCT FROM nullif(f.before -> fact.key, 'null')
+      AND (h.deleted_at IS NULL OR fact.key = 'deleted_at')
+) AS c (changes)
+WHERE (b.version).type IS NULL
+   OR h.uid <> (b.version).uid
+   OR CASE WHEN h.deleted_at IS NOT NULL THEN (b.version).deleted_at IS NULL ELSE f.now <> f.before END
+UNION ALL
+SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.effective_at, h.type, h.resource_version,
+       CASE
+           WHEN h.deleted_at IS NOT NULL THEN 'stopped'
+           WHEN (b.version).type IS NULL OR (b.version).deleted_at IS NOT NULL OR h.uid <> (b.version).uid THEN 'started'
+           WHEN h.node <> (b.version).node THEN 'moved'
+           ELSE 'changed'
+       END,
+       coalesce(c.changes, '{}')
+FROM vm_runtime_history AS h
+JOIN vm_runtime AS s
+    ON s.cluster = h.cluster AND s.namespace = h.namespace AND s.name = h.name AND s.owner_uid = h.owner_uid
+LEFT JOIN LATERAL (
+    (SELECT p FROM vm_runtime_history AS p
+     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND p.owner_uid = h.owner_uid
+       AND NOT s.disordered AND p.effective_at <= h.effective_at
+       AND (p.effective_at, p.version_epoch, p.version_number, p.version_time, p.version_step)
+         < (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
+     ORDER BY p.effective_at DESC, p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
+     LIMIT 1)
+    UNION ALL
+    (SELECT p FROM vm_runtime_history AS p
+     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND p.owner_uid = h.owner_uid
+       AND s.disordered
+       AND (p.version_epoch, p.version_number, p.version_time, p.version_step)
+         < (h.version_epoch, h.version_number, h.version_time, h.version_step)
+     ORDER BY p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
+     LIMIT 1)
+) AS b (version) ON true
+CROSS JOIN LATERAL (SELECT ledger_facts(h), ledger_facts(b.version) OFFSET 0) AS f (now, before)
+CROSS JOIN LATERAL (
+    SELECT jsonb_object_agg(fact.key, jsonb_build_object('old', f.before -> fact.key, 'new', fact.value))
+    FROM jsonb_each(f.now) AS fact
+    WHERE nullif(fact.value, 'null') IS DISTINCT FROM nullif(f.before -> fact.key, 'null')
+      AND fact.key NOT IN ('uid', 'deleted_at') AND (h.deleted_at IS NULL OR fact.key = 'phase')
+) AS c (changes)
+WHERE (b.version).type IS NULL
+   OR h.uid <> (b.version).uid
+   OR CASE WHEN h.deleted_at IS NOT NULL THEN (b.version).deleted_at IS NULL ELSE f.now <> f.before END;
+
+COMMENT ON VIEW vm_changes IS 'What changed of each virtual machine, and when: what is said once is not said again.';

@@ -1,0 +1,189 @@
+"""The prune: what is kept says the same as before."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from function import config, database, errors, events
+from function.inventory import past, store, versions, vm
+from tests import conftest
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
+DAY = datetime.timedelta(days=1)
+NOW = datetime.datetime.now(datetime.UTC)
+TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history, clusters"
+FACTS = "cluster, namespace, name, uid, cpucores, vcpus, status, deleted_at"
+
+
+def machine(kind: str, version: int, days: float, *, name: str = "a", cores: int = 1) -> versions.Change:
+    """A change of the VM team/``name``, so many days ago."""
+    metadata = {"name": name, "namespace": "team", "uid": "u1", "resourceVersion": str(version)}
+    known = {"id": f"e{version}-{days}", "type": kind, "time": NOW - days * DAY, "specversion": "1.0", "source": "s"}
+    spec = {"template": {"spec": {"domain": {"cpu": {"cores": cores}}}}}
+    return vm.change(events.Event(known, {"metadata": metadata, "spec": spec}), cluster_name="east")
+
+
+def prune(url: str, older: float = 100, redundant: float = 30, *, dry_run: bool = False) -> past.Pruned:
+    """Prune; spans are in days."""
+    settings = config.Settings.from_env({"DATABASE_URL": url})
+    return past.run(settings, older * DAY, redundant * DAY, dry_run=dry_run, out=io.StringIO())
+
+
+def left(query: Query) -> list[int]:
+    """The versions that the history has."""
+    return [version for (version,) in query("SELECT version_number FROM vm_history ORDER BY 1")]
+
+
+@pytest.fixture
+def tables(db: database.Database) -> store.Store:
+    """The store over a fresh database."""
+    return store.Store(db)
+
+
+def test_what_is_old_goes_but_for_what_was_in_force(url: str, tables: store.Store, query: Query) -> None:
+    """The fleet of each day of the kept span can still be told."""
+    given = [(1, 400), (2, 300), (3, 150), (4, 90), (5, 20)]
+    tables.write([machine(UPDATE, version, days, cores=version) for version, days in given])
+    done = prune(url)
+    assert (done.old, done.redundant) == (2, 0)
+    assert left(query) == [3, 4, 5]
+
+
+def test_what_says_nothing_new_goes_earlier(url: str, tables: store.Store, query: Query) -> None:
+    """But not the newest version, and nothing that is recent."""
+    given = [(1, 90, 1), (2, 80, 1), (3, 70, 2), (4, 60, 2), (5, 50, 1), (6, 20, 1), (7, 10, 1)]
+    tables.write([machine(UPDATE, version, days, cores=cores) for version, days, cores in given])
+    assert prune(url).redundant == 2
+    assert left(query) == [1, 3, 5, 6, 7]
+
+
+@pytest.mark.parametrize("last", [UPDATE, DELETE])
+def test_the_last_state_stays_however_old(last: str, url: str, tables: store.Store, query: Query) -> None:
+    """Of machines that were deleted too."""
+    tables.write([machine(ADD, 1, 900), machine(last, 2, 800)])
+    prune(url)
+    assert left(query) == [2]
+    assert query("SELECT version_number FROM vm_state") == [(2,)]
+
+
+def test_a_dry_run_counts_and_drops_nothing(url: str, tables: store.Store, query: Query) -> None:
+    """The same numbers as the run that follows."""
+    tables.write([machine(UPDATE, version, 380 - 30 * version) for version in range(1, 13)])
+    dry = prune(url, dry_run=True)
+    assert len(left(query)) == 12
+    done = prune(url)
+    assert (dry.old, dry.redundant) == (done.old, done.redundant)
+    assert dry.old > 0
+    assert dry.redundant > 0
+
+
+def test_whole_months_go_and_leave_a_place_for_what_is_late(url: str, query: Query) -> None:
+    """What was kept of them moves to the table before the first month."""
+    for part in query("SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'vm_history'::regclass"):
+        query(f"DROP TABLE {part[0]}")
+    first = (NOW - 400 * DAY).date().replace(day=1)
+    query("SELECT ledger_add_month('vm_history', %s) FROM generate_series(1, 14)", [first])
+    door = database.Database({"dsn": url}, timeout=20)
+    tables = store.Store(door)
+    tables.write([machine(UPDATE, version, days, cores=version) for version, days in ((1, 380), (2, 350), (3, 1))])
+    tables.write([machine(DELETE, 9, 390, name="b")])
+    done = prune(url, 200)
+    assert 5 <= len(done.months) <= 7
+    assert [query("SELECT to_regclass(%s) IS NULL", [name]) for name in done.months] == [[(True,)]] * len(done.months)
+    assert left(query) == [2, 3, 9]
+    tables.write([machine(UPDATE, 2, 360, name="c"), machine(UPDATE, 4, 0, cores=4)])
+    assert left(query) == [2, 2, 3, 4, 9]
+    assert prune(url, 200).months == []
+    door.close()
+
+
+def test_months_are_ready_ahead(url: str, query: Query) -> None:
+    """By migrate and by prune; both histories."""
+    ahead = (NOW.replace(day=1) + 95 * DAY).strftime("%Y_%m")
+    for history in ("vm_history", "vm_runtime_history"):
+        assert query("SELECT to_regclass(%s) IS NOT NULL", [f"{history}_{ahead}"]) == [(True,)]
+    prune(url)
+    assert query("SELECT count(*) FROM pg_class WHERE relname ~ '^vm_history_20' AND relkind = 'r'") == [(4,)]
+
+
+def test_two_do_not_prune_at_once(url: str, db: database.Database) -> None:
+    """The second is refused with a sentence."""
+    db.run(lambda cursor: cursor.execute("SELECT pg_advisory_lock(%s)", [past.LOCK_NUMBER]))
+    with pytest.raises(errors.Refused, match="another prune"):
+        prune(url)
+
+
+def test_it_needs_the_owner(url: str, query: Query) -> None:
+    """The sentence says who that is."""
+    query("CREATE ROLE pruner LOGIN")
+    try:
+        with pytest.raises(errors.Refused, match="the role that ran `migrate`"):
+            prune(url.replace("postgres@", "pruner@") if "postgres@" in url else f"{url}&user=pruner")
+    finally:
+        query("DROP ROLE pruner")
+
+
+LIVES = st.lists(
+    st.tuples(
+        st.sampled_from([ADD, UPDATE, UPDATE, DELETE]), st.integers(1, 40), st.integers(1, 200), st.integers(1, 2)
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@hypothesis.settings(max_examples=hypothesis.settings().max_examples // 3)
+@hypothesis.given(
+    lives=LIVES, ordered=st.booleans(), older=st.integers(20, 150), moments=st.lists(st.integers(0, 149), min_size=4)
+)
+def test_the_kept_span_says_the_same_before_and_after(
+    lives: list[tuple[str, int, int, int]], ordered: bool, older: int, moments: list[int], url: str, query: Query
+) -> None:
+    """Whatever the order of times and versions."""
+    query(f"TRUNCATE {TABLES}")
+    if ordered:
+        days = sorted((day for _, _, day, _ in lives), reverse=True)
+        lives = [
+            (kind, number, day, cores)
+            for number, ((kind, _, _, cores), day) in enumerate(zip(lives, days, strict=True))
+        ]
+    db = database.Database({"dsn": url}, timeout=20)
+    store.Store(db).write([machine(kind, version, day, cores=cores) for kind, version, day, cores in lives])
+    db.close()
+    asked = [NOW - min(day, older - 0.5) * DAY for day in moments]
+    sql = f"""
+        SELECT DISTINCT ON (name) {FACTS} FROM vm_history WHERE effective_at <= %s
+        ORDER BY name, version_epoch DESC, version_number DESC, version_time DESC, version_step DESC"""
+    before = [query(sql, [moment]) for moment in asked]
+    prune(url, older, min(older, 15))
+    assert [query(sql, [moment]) for moment in asked] == before
+    assert query(
+        "SELECT count(*) FROM vm_state AS s WHERE NOT EXISTS (SELECT FROM vm_history AS h WHERE h.id = s.id)"
+    ) == [(0,)]
+
+
+def test_the_command_says_what_it_did(
+    url: str, tables: store.Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON where nobody looks."""
+    from function.__main__ import main
+
+    tables.write([machine(ADD, 1, 900), machine(UPDATE, 2, 800)])
+    monkeypatch.setenv("DATABASE_URL", url)
+    assert main(["prune", "--older-than", "400d"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["old"], said["dry_run"]) == (1, False)
+    with pytest.raises(SystemExit):
+        main(["prune", "--older-than", "soon"])
+    assert "90s, 15m, 1h or 2d" in capsys.readouterr().err
+    assert conftest.execute(url, "SELECT count(*) FROM vm_history") == [(1,)]
