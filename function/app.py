@@ -35,8 +35,13 @@ STATUSES: dict[type[errors.VmledgerError], int] = {
 Answer = tuple[str, int, dict[str, str]]
 
 
-def create_app(settings: config.Settings, router: routes.Router, states: Any) -> flask.Flask:
-    """Build the application over a router; ``states`` returns the state of each dependency, by name."""
+def create_app(
+    settings: config.Settings, router: routes.Router, states: Any, *, refused: Callable[[], None] | None = None
+) -> flask.Flask:
+    """Build the application over a router; ``states`` returns the state of each dependency, by name.
+
+    refused: called for each request that is refused for good; it takes no time and raises nothing.
+    """
     app = flask.Flask("function", static_folder=None)
     printer = _printer(settings)
 
@@ -49,6 +54,8 @@ def create_app(settings: config.Settings, router: routes.Router, states: Any) ->
             outcomes = router.handle(batch)
         except errors.VmledgerError as exc:
             status = status_of(exc)
+            if refused and status < 500:
+                refused()
             _log_failure(batch, status, str(exc), started)
             return _error(status, str(exc))
         for event, outcome in zip(batch, outcomes, strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import flask
 
 from function import app, config, database, kube, logs, routes
+from function.inventory import health, heard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,21 +37,35 @@ def build(settings: config.Settings) -> Service:
     api = kube.Kube(settings) if settings.has_kubernetes else None
 
     router = routes.Router(settings, db, api)
+    watch = health.Watch(db, settings.health_max_silence) if db else None
+    dead_letters = heard.DeadLetters(db, cluster=settings.cluster_name) if db else None
+
+    def ledger_state(database_state: str) -> str:
+        if watch is None or dead_letters is None:
+            return "not configured"
+        if database_state != "ok":
+            return "not known: the database cannot be used now"
+        dead_letters.write()
+        return watch.state()
 
     def states() -> dict[str, str]:
+        database_state = db.state() if db else "not configured"
         return {
-            "database": db.state() if db else "not configured",
+            "database": database_state,
+            "ledger": ledger_state(database_state),
             "kubernetes": api.state() if api else "not configured",
             "operations": router.vsphere.state(),
         }
 
     def close() -> None:
         router.close()
+        if dead_letters:
+            dead_letters.close()
         if db:
             db.close()
         if api:
             api.close()
 
-    application = app.create_app(settings, router, states)
+    application = app.create_app(settings, router, states, refused=dead_letters.count if dead_letters else None)
     application.extensions["vmledger.close"] = close  # gunicorn's worker_exit finds it there
     return Service(settings, application, states, close)

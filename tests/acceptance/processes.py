@@ -123,7 +123,21 @@ def _running(command: list[str], log: pathlib.Path, environ: Mapping[str, str], 
 
 def clean(environ: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without any setting of ours, and with the given ones."""
-    ours = ("DB_", "DATABASE_", "PG", "VROPS_", "HPA_", "WEBHOOK_", "CLUSTER_", "LOG_", "KUBE", "ECHO", "MAX_")
+    ours = (
+        "DB_",
+        "DATABASE_",
+        "PG",
+        "VROPS_",
+        "HPA_",
+        "WEBHOOK_",
+        "CLUSTER_",
+        "LOG_",
+        "KUBE",
+        "ECHO",
+        "MAX_",
+        "HEALTH_",
+        "RECONCILE_",
+    )
     kept = {key: value for key, value in os.environ.items() if not key.startswith((*ours, "vrops", "FUNCTION_"))}
     return {**kept, **environ}
 
