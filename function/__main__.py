@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from function import config, errors
+from function.inventory import health, past, report
 from function.scaling import dryrun
 
 DATABASE_HELP = """\
@@ -35,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=DATABASE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_reconcile(commands)
+    _add_health(commands)
+    _add_prune(commands)
     webhook = commands.add_parser(
         "render-webhook",
         help="print the request that a Secret would send about a scaling event, without sending it",
@@ -47,6 +51,64 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reconcile = commands.add_parser(
+        "reconcile",
+        help="make the ledger equal to the cluster",
+        description="Make the ledger equal to the cluster, whatever the events left out.",
+        epilog=report.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    reconcile.add_argument("--dry-run", action="store_true", help="print what would change as a table; change nothing")
+    reconcile.add_argument(
+        "--force", action="store_true", help="delete more than RECONCILE_MAX_DELETES percent of the virtual machines"
+    )
+    reconcile.add_argument(
+        "--accept-rewind",
+        action="store_true",
+        help="the cluster was restored from a backup and counts resource versions from lower again",
+    )
+    reconcile.add_argument(
+        "--accept-cluster", action="store_true", help="another cluster has taken the place of the one of this name"
+    )
+    reconcile.add_argument("--repaired-ok", action="store_true", help="exit with 0, not 3, when something was repaired")
+    reconcile.add_argument(
+        "--page-size", type=report.page_size, default=500, metavar="N", help="objects in a page of the list (500)"
+    )
+
+
+def _add_health(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    silence = commands.add_parser(
+        "health",
+        help="say whether the ledger still hears its clusters",
+        description="Say whether the ledger still hears its clusters, and what is wrong where it does not.",
+        epilog=f"{health.HELP}\n{DATABASE_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    silence.add_argument("--cluster", metavar="NAME", help="look at this cluster only")
+
+
+def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    prune = commands.add_parser(
+        "prune",
+        help="drop what is old from the history, and what says nothing new",
+        description="Drop what is old from the history, and what says nothing new; each machine's last state stays.",
+        epilog=f"{past.HELP}\n{DATABASE_HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    prune.add_argument(
+        "--older-than", type=past.span, required=True, metavar="SPAN", help="drop versions older than this: 400d"
+    )
+    prune.add_argument(
+        "--redundant-after",
+        type=past.span,
+        default=past.span("30d"),
+        metavar="SPAN",
+        help="drop versions that say nothing new once they are older than this (30d)",
+    )
+    prune.add_argument("--dry-run", action="store_true", help="say how much would go; drop nothing")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     given = parser().parse_args(arguments)
@@ -55,12 +117,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "render-webhook":
             dryrun.run(given.secret, given.event, settings)
             return 0
+        if given.command == "health":
+            return health.run(settings, sys.stdout, cluster=given.cluster)
+        if given.command == "reconcile":
+            return report.command(settings, given)
+        if given.command == "prune":
+            past.run(settings, given.older_than, given.redundant_after, dry_run=given.dry_run, out=sys.stdout)
+            return 0
         from function import migrate
 
         migrate.run(settings)
     except errors.VmledgerError as exc:
         print(f"vmledger: {exc}", file=sys.stderr)
-        return 1
+        return health.UNKNOWN if given.command == "health" else 1
     return 0
 
 

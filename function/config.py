@@ -91,6 +91,18 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
+UNITS = {"d": 24 * 3600, "h": 3600, "m": 60, "s": 1}
+"""The units of a duration, in seconds, the greatest first."""
+
+
+def duration(value: str) -> int:
+    """A span of time in seconds: 5400, 90s, 15m, 1h, 2d."""
+    found = re.fullmatch(r"(\d{1,9})([dhms]?)", value.strip().lower(), re.ASCII)
+    if not found:
+        raise ValueError("must be a number of seconds, or a number with a unit, such as 90s, 15m, 1h or 2d")
+    return int(found[1]) * UNITS[found[2] or "s"]
+
+
 def token_scheme(value: str) -> str:
     """The word before a token in the header Authorization (RFC 9110, section 5.6.2)."""
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", value):
@@ -236,6 +248,12 @@ class Settings:
     db_app_role: str | None = variable(
         "DB_APP_ROLE", text, doc="Role that `migrate` grants just what the function needs; used by `migrate` only."
     )
+    health_max_silence: int = variable(
+        "HEALTH_MAX_SILENCE",
+        duration,
+        default=3600,
+        doc="Longest silence of a healthy ledger, in seconds or as 90s, 15m, 1h, 2d; 0 for no limit.",
+    )
     echo: str = variable("ECHO", one_of("ON", "OFF"), default="ON", doc="`off` closes POST /echo: 404.")
     echo_max_bytes: int = variable(
         "ECHO_MAX_BYTES",
@@ -310,6 +328,12 @@ class Settings:
     )
     kubernetes_port: int = variable(
         "KUBERNETES_SERVICE_PORT", whole(1, 65535), default=443, doc="Its port; Kubernetes sets it in each Pod."
+    )
+    reconcile_max_deletes: int = variable(
+        "RECONCILE_MAX_DELETES",
+        whole(0, 100),
+        default=20,
+        doc="Most that `reconcile` deletes without `--force`, in percent of the VMs that live; 10 VMs always.",
     )
     hpa_reasons: tuple[str, ...] = variable(
         "HPA_REASONS",

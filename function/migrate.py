@@ -23,7 +23,7 @@ import yoyo.backends.core.postgresql
 import yoyo.connections
 
 from function import config, database, errors, events
-from function.inventory import store, versions, vm
+from function.inventory import past, store, versions, vm
 
 ADVISORY_LOCK = 7_682_013_519
 """Any number that no other program uses; "vmledger" on a telephone's keys, shortened."""
@@ -42,6 +42,7 @@ GRANTS = {
     "reconcile_runs": "SELECT, INSERT",
     "reconcile_seen": "SELECT, INSERT, DELETE",
     "ledger_heard": "SELECT, INSERT, UPDATE, DELETE",
+    "ledger_health": "SELECT",
     "_yoyo_migration": "SELECT",
 }
 """What the function itself needs, by table."""
@@ -73,6 +74,8 @@ def run(settings: config.Settings, out: TextIO = sys.stdout) -> None:
         for name in applied:
             print(f"applied {name}", file=out)
         imported = _import_published(settings, connection, out)
+        with connection.cursor() as cursor:
+            past.add_months(cursor)
         if settings.db_app_role:
             _grant(connection, settings.db_app_role)
             print("granted DB_APP_ROLE what the function needs", file=out)

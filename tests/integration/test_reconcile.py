@@ -1,0 +1,1016 @@
+"""After a reconcile the ledger is what the cluster is, and nothing is lost on the way there."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import io
+import pathlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import psycopg2
+import pytest
+
+from function import config, database, events, kube, migrate
+from function.inventory import instance, listing, reconcile, report, store, versions, vm
+from tests import kubernetes, machines
+
+Rows = list[tuple[Any, ...]]
+Query = Callable[..., Rows]
+Reconcile = Callable[..., reconcile.Run]
+
+ADD, UPDATE, DELETE = (f"dev.knative.apiserver.resource.{step}" for step in ("add", "update", "delete"))
+FACTS = [name for name in vm.COLUMNS if name not in ("type", "id", "time", "cluster", "deleted_at")]
+LIVE = "FROM (SELECT *, NULL AS deleted_at FROM virtual_machines) AS live"
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+@pytest.fixture
+def api() -> Iterator[kubernetes.ApiServer]:
+    """A cluster with nothing in it."""
+    with kubernetes.running() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(api: kubernetes.ApiServer, url: str, tmp_path: pathlib.Path) -> config.Settings:
+    """An empty ledger, and access to the cluster."""
+    return config.Settings.from_env(
+        {"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path), "CLUSTER_NAME": "east"}
+    )
+
+
+@pytest.fixture
+def again(settings: config.Settings) -> Reconcile:
+    """Reconcile, in pages of three."""
+
+    def run(talk: report.Report | None = None, **options: Any) -> reconcile.Run:
+        return reconcile.run(settings, reconcile.Options(**{"page": 3, **options}), talk)
+
+    return run
+
+
+@pytest.fixture
+def ledger(db: database.Database) -> store.Store:
+    """The ledger as the receiver writes it."""
+    return store.Store(db)
+
+
+class Teller:
+    """Tells the ledger what a watch of the cluster says, as the receiver would."""
+
+    def __init__(self, ledger: store.Store) -> None:
+        self.ledger = ledger
+        self.count = 0
+
+    def tell(self, said: kubernetes.WatchEvent | None, time: datetime.datetime | None = None) -> store.Outcome:
+        """Store one event, sent now or at another time."""
+        assert said is not None
+        self.count += 1
+        sent = time or datetime.datetime.now(datetime.UTC)
+        event = events.Event({"id": f"e{self.count}", "type": said.type, "time": sent}, said.object)
+        if said.object["kind"] == instance.KIND:
+            change = instance.change(event, cluster_name="east")
+            assert change is not None
+            return self.ledger.write_instances([change])[0]
+        return self.ledger.write([vm.change(event, cluster_name="east")])[0]
+
+    def flat(self, kind: str, name: str, time: datetime.datetime, **attributes: str) -> store.Outcome:
+        """Store an event in the published example's form, without a resource version."""
+        self.count += 1
+        known = {"id": f"f{self.count}", "type": kind, "time": time, "namespace": "shop", "name": name, **attributes}
+        return self.ledger.write([vm.change(events.Event(known, None), cluster_name="east")])[0]
+
+
+@pytest.fixture
+def teller(ledger: store.Store) -> Teller:
+    """What tells the ledger."""
+    return Teller(ledger)
+
+
+def names(query: Query) -> list[str]:
+    """The machines that live in the ledger."""
+    return [name for (name,) in query("SELECT name FROM virtual_machines ORDER BY 1")]
+
+
+def facts_of(row: versions.Row) -> dict[str, Any]:
+    """What is a fact about a machine, as JSON."""
+    said = msgspec.to_builtins(row)
+    return {name: said.get(name) for name in FACTS}
+
+
+def difference(api: kubernetes.ApiServer, query: Query) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """The facts of each machine in the ledger, and in the cluster, where they are not the same."""
+    held = query(f"SELECT namespace, name, to_json(v)::text FROM (SELECT {', '.join(vm.COLUMNS)} {LIVE}) AS v")
+    ours = {
+        (namespace, name): facts_of(msgspec.json.decode(row, type=vm.VirtualMachine)) for namespace, name, row in held
+    }
+    theirs = {
+        place: facts_of(vm.change(events.Event({"id": "x", "type": UPDATE}, item), cluster_name="east").row)
+        for place, item in api.objects(kube.VMS).items()
+    }
+    return (
+        {place: said for place, said in ours.items() if theirs.get(place) != said},
+        {place: said for place, said in theirs.items() if ours.get(place) != said},
+    )
+
+
+def counts(done: reconcile.Run) -> tuple[int, int, int]:
+    """Missed adds, updates and deletes."""
+    return done.missed_adds, done.missed_updates, done.missed_deletes
+
+
+def rows(query: Query) -> Rows:
+    """The rows about runs, the last one first."""
+    return query(
+        "SELECT outcome, dry_run, seen, missed_adds, missed_updates, missed_deletes, list_version, error"
+        " FROM reconcile_runs ORDER BY run DESC"
+    )
+
+
+def everything(query: Query) -> list[Rows]:
+    """All that a reconcile may write, but its own row."""
+    tables = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history", "clusters", "reconcile_seen")
+    return [query(f"SELECT to_json(t)::text FROM {table} AS t ORDER BY 1") for table in tables]
+
+
+# The ledger becomes what the cluster is
+
+
+def test_the_first_run_fills_the_ledger(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """Seeding: a source announces nothing that exists already."""
+    api.seed(machines.fleet(10, size=0))
+    done = again()
+    assert (done.outcome, done.seen, counts(done), done.error) == ("repaired", 10, (10, 0, 0), None)
+    assert difference(api, query) == ({}, {})
+    assert query("SELECT DISTINCT type, cluster FROM virtual_machines") == [("vmledger.reconcile.add", "east")]
+    assert rows(query) == [("repaired", False, 10, 10, 0, 0, api.revision, None)]
+    assert query("SELECT uid FROM clusters") == [(api.uid,)]
+
+
+def test_a_run_right_after_is_clean(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """And writes nothing, not even when rows were written."""
+    api.seed(machines.fleet(7, size=0))
+    api.create(machines.vmi(api.get(kube.VMS, "team-01", "vm-00001")))
+    again()
+    before = everything(query)[:4]
+    done = again()
+    assert (done.outcome, done.seen, counts(done), done.instances) == ("clean", 7, (0, 0, 0), 0)
+    assert everything(query)[:4] == before
+    assert rows(query)[0] == ("clean", False, 7, 0, 0, 0, api.revision, None)
+
+
+def test_what_happened_in_silence_is_found(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """An add, an update and a delete that nobody told of; what was told is left as it is."""
+    for name in ("told", "changed", "gone"):
+        teller.tell(api.create(machines.vm(name)))
+    api.create(machines.vm("made"))
+    api.update(kube.VMS, "shop", "changed", {"status": {"printableStatus": "Running"}})
+    api.delete(kube.VMS, "shop", "gone")
+    done = again()
+    assert (done.outcome, counts(done)) == ("repaired", (1, 1, 1))
+    assert difference(api, query) == ({}, {})
+    assert query("SELECT name, type FROM vm_state ORDER BY 1") == [
+        ("changed", "vmledger.reconcile.update"),
+        ("gone", "vmledger.reconcile.delete"),
+        ("made", "vmledger.reconcile.add"),
+        ("told", ADD),
+    ]
+
+
+def test_a_missed_delete_says_what_was_last_known(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Its version is the list's, its time is when the list began."""
+    teller.tell(api.create(machines.vm("gone", cores=3)))
+    api.delete(kube.VMS, "shop", "gone")
+    again()
+    [row] = query(
+        "SELECT type, version_number, resource_version, vcpus, memory, labels, deleted_at = time, deleted_at <= now(),"
+        " effective_at = time FROM vm_state"
+    )
+    assert row == (reconcile.DELETED, api.revision, api.revision, 3, "4Gi", {"app": "gone"}, True, True, True)
+    assert query("SELECT count(*) FROM vm_history WHERE type = 'vmledger.reconcile.delete'") == [(1,)]
+
+
+def test_a_machine_that_was_made_again_is_the_new_one(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Same name, another uid; the late events of the old one change nothing."""
+    teller.tell(api.create(machines.vm("web")))
+    deleted = api.delete(kube.VMS, "shop", "web")
+    api.create(machines.vm("web", cores=5))
+    again()
+    assert teller.tell(deleted) is store.Outcome.LATE
+    assert query("SELECT cpucores FROM virtual_machines") == [(5,)]
+    assert difference(api, query) == ({}, {})
+
+
+def test_what_a_flat_event_left_out_is_filled_in(
+    api: kubernetes.ApiServer, again: Reconcile, ledger: store.Store, query: Query
+) -> None:
+    """Also where it told of the very version that the list has."""
+    made = api.create(machines.vm("web"))
+    version = made.object["metadata"]["resourceVersion"]
+    event = events.Event(
+        {"id": "1", "type": UPDATE, "time": NOW, "namespace": "shop", "name": "web", "resourceversion": version}, None
+    )
+    ledger.write([vm.change(event, cluster_name="east")])
+    assert counts(again()) == (0, 1, 0)
+    assert difference(api, query) == ({}, {})
+    assert again().outcome == "clean"
+
+
+@pytest.mark.parametrize("quiet", [True, False], ids=["nothing else happened", "the cluster went on"])
+@pytest.mark.parametrize("step", ["add", "update", "delete"])
+def test_what_an_event_told_wrongly_is_set_right(
+    step: str, quiet: bool, api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """A list is right about all up to its version.
+
+    A trimmed event may have left something out, and a source with a label selector deletes what it no longer selects.
+    """
+    made = api.create(machines.vm("web"))
+    other = {"template": {"spec": {"domain": {"cpu": {"cores": 40}}}}}
+    teller.tell(kubernetes.WatchEvent(step, made.object if step == "delete" else {**made.object, "spec": other}))
+    if not quiet:
+        api.create(machines.vm("other"))
+    done = again()
+    assert counts(done) == ((1 if step == "delete" else 0) + (0 if quiet else 1), 0 if step == "delete" else 1, 0)
+    assert difference(api, query) == ({}, {})
+    assert again().outcome == "clean"
+    assert (
+        teller.tell(api.update(kube.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}})) is store.Outcome.STORED
+    )
+    assert again().outcome == "clean"
+
+
+@pytest.mark.parametrize("step", ["update", "delete"])
+def test_a_version_that_never_was_is_outranked(
+    step: str, api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Between the list's version of a machine and the list's own there was nothing of this machine."""
+    made = api.create(machines.vm("web"))
+    for number in range(5):
+        api.create(machines.vm(f"other-{number}"))
+    for version in (api.revision - 2, api.revision):
+        wrong = {**made.object, "metadata": {**made.object["metadata"], "resourceVersion": str(version)}}
+        teller.tell(kubernetes.WatchEvent(step, wrong))
+        again()
+        assert difference(api, query) == ({}, {})
+        assert again().outcome == "clean"
+
+
+def test_machines_without_resource_versions_are_reconciled(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Flat events order by time; what the cluster holds outranks them, and what it has not goes."""
+    api.create(machines.vm("web"))
+    teller.flat(ADD, "web", NOW)
+    teller.flat(ADD, "ghost", NOW)
+    assert counts(again()) == (0, 1, 1)
+    assert difference(api, query) == ({}, {})
+
+
+def test_a_source_whose_clock_is_ahead_hides_nothing(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """What was received before the list began is older than the list, whatever time it bears."""
+    teller.flat(ADD, "ghost", NOW + datetime.timedelta(days=300))
+    assert counts(again()) == (0, 0, 1)
+    assert names(query) == []
+
+
+def test_an_empty_cluster_is_a_cluster(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """Nothing in it, nothing to do."""
+    assert (again().outcome, query("SELECT machines_version FROM clusters")) == ("clean", [(api.revision,)])
+
+
+def test_other_clusters_are_not_touched(
+    api: kubernetes.ApiServer, again: Reconcile, ledger: store.Store, query: Query
+) -> None:
+    """They have lists of their own."""
+    event = events.Event({"id": "1", "type": ADD, "time": NOW}, machines.vm("web"))
+    ledger.write([vm.change(event, cluster_name="west")])
+    assert again().outcome == "clean"
+    assert query("SELECT cluster, name FROM virtual_machines") == [("west", "web")]
+
+
+# While the list runs
+
+
+def test_a_machine_that_changes_while_the_list_runs_is_not_set_back(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Nor is one that is made or goes meanwhile; the events are told before, after, or never."""
+    api.seed(machines.vm(f"vm-{number}") for number in range(9))
+    pages = iter(range(100))
+
+    def meanwhile(page: kube.Object) -> None:
+        if next(pages) == 0:
+            teller.tell(api.update(kube.VMS, "shop", "vm-0", {"spec": {"runStrategy": "Halted"}}))
+            teller.tell(api.update(kube.VMS, "shop", "vm-8", {"spec": {"runStrategy": "Halted"}}))
+            teller.tell(api.delete(kube.VMS, "shop", "vm-1"))
+            teller.tell(api.delete(kube.VMS, "shop", "vm-7"))
+            teller.tell(api.create(machines.vm("new")))
+
+    api.on_page(meanwhile)
+    done = again()
+    assert done.seen == 9
+    assert difference(api, query) == ({}, {})
+    assert query("SELECT count(*) FROM vm_history WHERE type = 'vmledger.reconcile.delete'") == [(0,)]
+    api.calm()
+    assert again().outcome == "clean"
+
+
+def test_what_flat_events_tell_while_the_list_runs_is_not_set_back(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """They cannot be compared with the list, so it is left to the next run which of them is right."""
+    api.create(machines.vm("web"))
+    teller.flat(ADD, "web", NOW)
+    told: list[store.Outcome] = []
+
+    def meanwhile(_: kube.Object) -> None:
+        if not told:
+            now = datetime.datetime.now(datetime.UTC)
+            told.append(teller.flat(UPDATE, "web", now, cpucores="9"))
+            told.append(teller.flat(ADD, "new", now))
+
+    api.on_page(meanwhile)
+    assert counts(again()) == (0, 0, 0)
+    assert query("SELECT name, cpucores FROM virtual_machines ORDER BY 1") == [("new", None), ("web", 9)]
+    assert counts(again()) == (0, 1, 1)
+    assert difference(api, query) == ({}, {})
+
+
+def test_a_late_event_cannot_raise_what_the_list_did_not_hold(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Known machines and unknown ones, told in any order after the list."""
+    known = api.create(machines.vm("known"))
+    teller.tell(known)
+    late = [api.update(kube.VMS, "shop", "known", {"spec": {"runStrategy": "Halted"}})]
+    api.delete(kube.VMS, "shop", "known")
+    late.append(api.create(machines.vm("unknown")))
+    api.delete(kube.VMS, "shop", "unknown")
+    assert counts(again()) == (0, 0, 1)
+    for said in reversed(late):
+        assert teller.tell(said) is store.Outcome.LATE
+    assert names(query) == []
+    assert again().outcome == "clean"
+
+
+def test_an_event_between_the_list_and_the_deletes_counts(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that comes back after the list is not deleted by it."""
+    teller.tell(api.create(machines.vm("web")))
+    api.delete(kube.VMS, "shop", "web")
+    complete = listing.Lists.complete
+
+    def late(lists: listing.Lists, kind: Any, moment: listing.Moment) -> None:
+        complete(lists, kind, moment)
+        if kind is listing.MACHINES:
+            teller.tell(api.create(machines.vm("web")))
+
+    monkeypatch.setattr(listing.Lists, "complete", late)
+    assert counts(again()) == (0, 0, 0)
+    assert names(query) == ["web"]
+
+
+def test_what_an_event_tells_in_time_was_not_missed(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the ledger lacked it when the page was compared."""
+    api.create(machines.vm("web"))
+    compare = listing.Lists.compare
+
+    def late(lists: listing.Lists, kind: Any, *rest: Any) -> Any:
+        found = compare(lists, kind, *rest)
+        if kind is listing.MACHINES:
+            teller.tell(api.update(kube.VMS, "shop", "web", {"spec": {"runStrategy": "Halted"}}))
+        return found
+
+    monkeypatch.setattr(listing.Lists, "compare", late)
+    assert again().outcome == "clean"
+
+
+# A list that is not whole deletes nothing
+
+
+def faults(api: kubernetes.ApiServer) -> dict[str, Callable[[], None]]:
+    """What may befall the list after its second page."""
+
+    def shorter(page: kube.Object) -> None:
+        page["metadata"].pop("continue", None)
+
+    def other(page: kube.Object) -> None:
+        page["metadata"]["resourceVersion"] = "1"
+
+    return {
+        "expired": lambda: api.expire_after(2, of=kube.VMS),
+        "failed": lambda: api.fail_after(2, 503, times=2, of=kube.VMS),
+        "cut": lambda: api.cut_after(2, times=2, of=kube.VMS),
+        "short": lambda: api.spoil_after(1, shorter, of=kube.VMS),
+        "mixed": lambda: api.spoil_after(1, other, of=kube.VMS),
+        "nameless": lambda: api.spoil_after(1, lambda page: page["items"][0]["metadata"].pop("name"), of=kube.VMS),
+    }
+
+
+@pytest.mark.parametrize("what", ["expired", "failed", "cut", "short", "mixed", "nameless"])
+def test_a_list_that_breaks_off_deletes_nothing(
+    what: str, api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """What it did hold is stored, because it is true; the next run does the rest."""
+    for number in range(9):
+        teller.tell(api.create(machines.vm(f"vm-{number}")))
+    api.delete(kube.VMS, "shop", "vm-0")
+    api.update(kube.VMS, "shop", "vm-1", {"spec": {"runStrategy": "Halted"}})
+    faults(api)[what]()
+    done = again()
+    assert (done.outcome, counts(done)) == ("failed", (0, 1, 0))
+    assert done.error
+    assert rows(query)[0][:6] == ("failed", False, done.seen, 0, 1, 0)
+    assert "vm-0" in names(query)
+    assert query("SELECT machines_version FROM clusters") == [(-1,)]
+    api.calm()
+    assert counts(again()) == (0, 0, 1)
+    assert difference(api, query) == ({}, {})
+
+
+def test_the_api_away_is_a_failure(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """One sentence, and a row."""
+    api.stop()
+    done = again()
+    assert done.outcome == "failed"
+    assert rows(query) == [("failed", False, 0, 0, 0, 0, None, done.error)]
+
+
+@pytest.mark.parametrize(("verb", "what"), [("get", "namespaces"), ("list", "virtualmachines")])
+def test_what_is_forbidden_is_refused(
+    verb: str, what: str, api: kubernetes.ApiServer, again: Reconcile, query: Query
+) -> None:
+    """The sentence says which right is missing."""
+    api.forbidden.add((verb, what))
+    done = again()
+    assert done.outcome == "refused"
+    assert f"the verb {verb} on {what}" in (done.error or "")
+    assert rows(query)[0][0] == "refused"
+
+
+def test_a_cluster_without_kubevirt_is_refused(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """No list is no empty list."""
+    teller.tell(api.create(machines.vm("web")))
+    api.absent.add("virtualmachines")
+    assert again().outcome == "refused"
+    assert names(query) == ["web"]
+
+
+def test_the_database_lost_midway_is_a_failure(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """The run does not go on over another connection: its lock went with the first."""
+    api.seed(machines.vm(f"vm-{number}") for number in range(9))
+    api.on_page(
+        lambda _: query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'vmledger'"
+        )
+    )
+    done = again()
+    assert done.outcome == "failed"
+    assert rows(query)[0][0] == "failed"
+    api.calm()
+    assert again().outcome == "repaired"
+
+
+def test_notes_that_were_lost_delete_nothing(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """They are in a table that a crash of the database empties."""
+    for number in range(5):
+        teller.tell(api.create(machines.vm(f"vm-{number}")))
+    api.on_page(lambda _: query("DELETE FROM reconcile_seen"))
+    done = again()
+    assert done.outcome == "failed"
+    assert len(names(query)) == 5
+
+
+def test_an_object_that_cannot_be_read_is_left_alone(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All else is done; then the run fails, and the log names the object."""
+    for name in ("odd", "gone", "poison"):
+        teller.tell(api.create(machines.vm(name)))
+    api.delete(kube.VMS, "shop", "gone")
+    late = api.update(kube.VMS, "shop", "odd", {"spec": {"runStrategy": "Halted"}})
+    api.update(kube.VMS, "shop", "odd", {"spec": {"template": {"spec": {"domain": {"cpu": {"cores": -1}}}}}})
+    api.update(kube.VMS, "shop", "poison", {"metadata": {"creationTimestamp": "0001-01-01T00:00:00+00:00"}})
+    api.create(machines.vm("made"))
+    done = again()
+    assert (done.outcome, done.seen, counts(done), done.unreadable) == ("failed", 3, (1, 1, 1), 1)
+    assert names(query) == ["made", "odd", "poison"]
+    assert teller.tell(late) is store.Outcome.STORED
+    assert names(query) == ["made", "odd", "poison"]
+    assert [record.__dict__["object"] for record in caplog.records if record.levelname == "ERROR"] == ["shop/odd"]
+
+
+def test_a_value_that_the_database_refuses_takes_no_other_with_it(
+    api: kubernetes.ApiServer, again: Reconcile, query: Query
+) -> None:
+    """Its page is split until it stands alone."""
+    api.seed(machines.vm(f"vm-{number}") for number in range(9))
+    query("ALTER TABLE vm_state ADD CHECK (name <> 'vm-4')")
+    done = again(page=9)
+    assert (done.outcome, done.unreadable, done.missed_adds) == ("failed", 1, 8)
+    assert len(names(query)) == 8
+
+
+# Which cluster, and when
+
+
+def test_another_cluster_is_refused(api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query) -> None:
+    """Its list says nothing about the machines of the first; unless it takes its place."""
+    teller.tell(api.create(machines.vm("web")))
+    again()
+    first = api.uid
+    api.update(kube.NAMESPACES, "", "kube-system", {"metadata": {"uid": "another"}})
+    api.delete(kube.VMS, "shop", "web")
+    api.create(machines.vm("theirs"))
+    done = again()
+    assert done.outcome == "refused"
+    for word in (first, "another", "CLUSTER_NAME", "--accept-cluster"):
+        assert word in (done.error or "")
+    assert names(query) == ["web"]
+    assert counts(again(accept_cluster=True)) == (1, 0, 1)
+    assert names(query) == ["theirs"]
+    assert query("SELECT uid, cardinality(epochs) FROM clusters") == [("another", 1)]
+    assert again().outcome == "clean"
+
+
+def test_a_cluster_that_counts_from_lower_is_refused_and_then_accepted(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """After a restore from a backup, and old events do not raise what is not there any more."""
+    for name in ("kept", "same"):
+        teller.tell(api.create(machines.vm(name)))
+    saved = api.backup()
+    late = [api.update(kube.VMS, "shop", "kept", {"spec": {"runStrategy": "Halted"}})]
+    teller.tell(api.create(machines.vm("after")))
+    late += [api.update(kube.VMS, "shop", "after", {"spec": {"runStrategy": "Halted"}})]
+    late += [api.create(machines.vm("never-told"))]
+    again()
+    late += [api.update(kube.VMS, "shop", "same", {"spec": {"runStrategy": "Halted"}})]
+    sent = datetime.datetime.now(datetime.UTC)
+    api.rewind(saved)
+    api.create(machines.vm("new"))
+    before = everything(query)
+    done = again()
+    assert done.outcome == "refused"
+    assert "--accept-rewind" in (done.error or "")
+    assert everything(query)[:5] == before[:5]
+    done = again(accept_rewind=True)
+    assert (done.outcome, counts(done)) == ("repaired", (1, 2, 2))
+    assert difference(api, query) == ({}, {})
+    for said in late:
+        assert teller.tell(said, sent) in (store.Outcome.LATE, store.Outcome.DUPLICATE)
+    assert difference(api, query) == ({}, {})
+    assert again().outcome == "clean"
+    assert (
+        teller.tell(api.update(kube.VMS, "shop", "kept", {"spec": {"runStrategy": "Manual"}})) is store.Outcome.STORED
+    )
+    assert again(accept_rewind=True).outcome == "clean"
+    assert query("SELECT cardinality(epochs) FROM clusters") == [(1,)], "there was nothing to accept the second time"
+
+
+def test_also_an_empty_cluster_counts(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """Its last list had a version, though nothing was stored by it."""
+    saved = api.backup()
+    web = api.create(machines.vm("web")).object
+    api.create(machines.vmi(web))
+    for resource in (kube.VMS, kube.VMIS):
+        api.delete(resource, "shop", "web")
+    again()
+    assert query("SELECT count(*) FROM vm_state") == [(0,)]
+    api.rewind(saved)
+    assert "--accept-rewind" in (again().error or "")
+
+
+def test_a_restore_that_nobody_noticed_in_time_is_repaired(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """When the cluster has counted past what the ledger knows, the list is right about everything all the same."""
+    for name in ("same", "changed", "gone", "back"):
+        teller.tell(api.create(machines.vm(name)))
+    saved = api.backup()
+    teller.tell(api.update(kube.VMS, "shop", "changed", {"spec": {"runStrategy": "Halted"}}))
+    teller.tell(api.create(machines.vm("after")))
+    teller.tell(api.delete(kube.VMS, "shop", "back"))
+    api.rewind(saved)
+    for number in range(5):
+        api.create(machines.vm(f"new-{number}"))
+    assert again().outcome == "repaired"
+    assert difference(api, query) == ({}, {})
+    assert again().outcome == "clean"
+
+
+# Too many deletes
+
+
+@pytest.mark.parametrize(
+    ("lived", "went", "percent", "refused"),
+    [
+        (40, 10, 20, False),
+        (40, 11, 20, True),
+        (55, 11, 20, False),
+        (12, 12, 100, False),
+        (60, 11, 0, True),
+        (9, 9, 0, False),
+    ],
+)
+def test_too_many_deletes_are_refused(
+    lived: int,
+    went: int,
+    percent: int,
+    refused: bool,
+    api: kubernetes.ApiServer,
+    settings: config.Settings,
+    teller: Teller,
+    query: Query,
+) -> None:
+    """More than 10 and more than the percentage; then nothing is deleted, and with --force everything."""
+    made = [api.create(machines.vm(f"vm-{number}")) for number in range(lived)]
+    for said in made:
+        teller.tell(said)
+    for number in range(went):
+        api.delete(kube.VMS, "shop", f"vm-{number}")
+    limited = dataclasses.replace(settings, reconcile_max_deletes=percent)
+    done = reconcile.run(limited)
+    assert (done.outcome, done.missed_deletes) == (("refused", 0) if refused else ("repaired", went))
+    assert len(names(query)) == lived - done.missed_deletes
+    if refused:
+        assert f"{went} of {lived} virtual machines" in (done.error or "")
+        assert "--force" in (done.error or "")
+        assert query("SELECT machines_version FROM clusters") == [(-1,)]
+        forced = reconcile.run(limited, reconcile.Options(force=True))
+        assert (forced.outcome, forced.missed_deletes) == ("repaired", went)
+
+
+# Running instances
+
+
+def shown(query: Query) -> Rows:
+    """What the view says of what runs."""
+    return query("SELECT name, node, ip_addresses, phase, live_vcpus FROM virtual_machines ORDER BY 1")
+
+
+def test_running_instances_are_reconciled(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """They come, change, and go; and they count apart."""
+    web = api.create(machines.vm("web")).object
+    api.create(machines.vmi(web, cores=2))
+    done = again()
+    assert (counts(done), done.instances) == ((1, 0, 0), 1)
+    assert shown(query) == [("web", "node-1", ["10.244.1.23"], "Running", 2)]
+    api.update(kube.VMIS, "shop", "web", {"status": {"nodeName": "node-2"}})
+    done = again()
+    assert (done.outcome, counts(done), done.instances) == ("repaired", (0, 0, 0), 1)
+    assert shown(query) == [("web", "node-2", ["10.244.1.23"], "Running", 2)]
+    late = api.update(kube.VMIS, "shop", "web", {"status": {"nodeName": "node-3"}})
+    api.delete(kube.VMIS, "shop", "web")
+    assert again().instances == 1
+    assert shown(query) == [("web", "node-2", ["10.244.1.23"], "Gone", 2)]
+    assert again().outcome == "clean"
+    assert late is not None
+
+
+def test_the_instance_of_a_machine_that_was_made_again_is_another(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """The old one is gone, though one of its name runs."""
+    for cores in (1, 2):
+        web = api.create(machines.vm("web")).object
+        teller.tell(api.create(machines.vmi(web, cores=cores)))
+        if cores == 1:
+            api.delete(kube.VMIS, "shop", "web")
+            api.delete(kube.VMS, "shop", "web")
+    assert again().instances == 1
+    assert query("SELECT live_vcpus, phase FROM vm_runtime ORDER BY 1") == [(1, "Gone"), (2, "Running")]
+    assert query("SELECT live_vcpus, phase FROM virtual_machines") == [(2, "Running")]
+
+
+def test_a_late_event_cannot_raise_an_instance(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """As for machines."""
+    web = api.create(machines.vm("web")).object
+    late = api.create(machines.vmi(web))
+    api.delete(kube.VMIS, "shop", "web")
+    again()
+    teller.tell(late)
+    assert query("SELECT phase FROM vm_runtime") == [("Gone",)]
+    assert again().outcome == "clean"
+
+
+def test_an_instance_that_cannot_be_read_is_left_alone(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """It runs, whatever else it says."""
+    web = api.create(machines.vm("web")).object
+    teller.tell(api.create(machines.vmi(web)))
+    api.update(kube.VMIS, "shop", "web", {"status": {"currentCPUTopology": {"cores": -4}}})
+    assert again().outcome == "failed"
+    assert query("SELECT phase FROM vm_runtime") == [("Running",)]
+
+
+def test_an_instance_that_no_machine_owns_is_none_of_ours(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """It is no row, and does not stand for the one before it that had an owner."""
+    web = api.create(machines.vm("web")).object
+    teller.tell(api.create(machines.vmi(web)))
+    api.delete(kube.VMIS, "shop", "web")
+    alone = machines.vmi(web)
+    alone["metadata"].pop("ownerReferences")
+    api.create(alone)
+    assert again().instances == 1
+    assert query("SELECT phase FROM vm_runtime") == [("Gone",)]
+    assert again().outcome == "clean"
+
+
+@pytest.mark.parametrize("way", ["forbidden", "absent"])
+def test_without_the_right_to_instances_the_machines_are_right(
+    way: str, api: kubernetes.ApiServer, again: Reconcile, query: Query
+) -> None:
+    """A warning, and the run's row says so."""
+    web = api.create(machines.vm("web")).object
+    api.create(machines.vmi(web))
+    again()
+    api.delete(kube.VMIS, "shop", "web")
+    if way == "absent":
+        api.absent.add("virtualmachineinstances")
+    else:
+        api.forbidden.add(("list", "virtualmachineinstances"))
+    done = again()
+    assert done.outcome == "clean"
+    assert "running instances were left as they are" in (rows(query)[0][-1] or "")
+    assert query("SELECT phase FROM vm_runtime") == [("Running",)]
+
+
+def test_a_list_of_instances_that_breaks_off_leaves_them(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """None of them is gone for that; the machines were done."""
+    for number in range(5):
+        owner = api.create(machines.vm(f"vm-{number}")).object
+        teller.tell(api.create(machines.vmi(owner)))
+    api.expire_after(1, of=kube.VMIS)
+    done = again()
+    assert (done.outcome, counts(done)) == ("failed", (5, 0, 0))
+    assert query("SELECT DISTINCT phase FROM vm_runtime") == [("Running",)]
+
+
+# Instancetypes
+
+SIZES = "SELECT name, vcpus, memory_bytes, cpu_source, memory_source FROM virtual_machines ORDER BY 1"
+GI = 2**30
+
+
+def test_a_machine_of_an_instancetype_gets_its_size(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """From its revision; without one, from what expand-spec says; from its running instance where it has one."""
+    api.create(machines.revision("kept-1", cpus=3, memory="6Gi"))
+    for name in ("kept", "lost", "none", "runs", "own"):
+        api.create(machines.vm(name, instancetype=None if name == "own" else "u1.large"))
+    api.update(kube.VMS, "shop", "kept", machines.revised("kept-1"))
+    api.update(kube.VMS, "shop", "lost", machines.revised("not-there"))
+    api.create(machines.vmi(api.get(kube.VMS, "shop", "runs"), cores=7, memory="7Gi"))
+    done = again()
+    assert query(SIZES) == [
+        ("kept", 3, 6 * GI, "instancetype", "instancetype"),
+        ("lost", 2, 8 * GI, "instancetype", "instancetype"),
+        ("none", 2, 8 * GI, "instancetype", "instancetype"),
+        ("own", 2, 4 * GI, "spec", "spec"),
+        ("runs", 7, 7 * GI, "instance", "instance"),
+    ]
+    assert done.sized == 3
+    api.calls.clear()
+    before = query("SELECT name, updated_at FROM virtual_machines ORDER BY 1")
+    assert (again().outcome, again().sized) == ("clean", 0)
+    assert [call for call in api.calls if "revisions" in call or "expand" in call] == [], (
+        "what is known is not asked for"
+    )
+    assert query("SELECT name, updated_at FROM virtual_machines ORDER BY 1") == before
+
+
+def test_a_new_revision_is_looked_up(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """And one that says the same leaves updated_at as it was."""
+    api.create(machines.vm("web", instancetype="u1.large"))
+    for name, cpus in (("r1", 2), ("r2", 4)):
+        api.create(machines.revision(name, cpus=cpus))
+        api.update(kube.VMS, "shop", "web", machines.revised(name))
+        again()
+        assert query(SIZES) == [("web", cpus, 8 * GI, "instancetype", "instancetype")]
+    query("UPDATE vm_state SET instancetype_revision = 'r1'")
+    before = query("SELECT updated_at FROM virtual_machines")
+    again()
+    assert query("SELECT instancetype_revision FROM vm_state") == [("r2",)]
+    assert query("SELECT updated_at FROM virtual_machines") == before
+
+
+def test_without_a_revision_a_machine_is_expanded_again_when_it_changes(
+    api: kubernetes.ApiServer, again: Reconcile, query: Query
+) -> None:
+    """Not in each run."""
+    api.create(machines.vm("web", instancetype="u1.large"))
+    again()
+    api.instancetypes["u1.large"] = (4, "8Gi")
+    again()
+    assert query("SELECT vcpus FROM virtual_machines") == [(2,)]
+    api.update(kube.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}})
+    again()
+    assert query("SELECT vcpus FROM virtual_machines") == [(4,)]
+
+
+@pytest.mark.parametrize("way", ["forbidden", "broken", "odd"])
+def test_a_size_that_cannot_be_looked_up_is_a_warning(
+    way: str, api: kubernetes.ApiServer, again: Reconcile, query: Query, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The ledger is as the cluster is; the next run asks again."""
+    api.create(machines.revision("r1", cpus=4))
+    api.create(machines.vm("web", instancetype="u1.large"))
+    api.update(kube.VMS, "shop", "web", machines.revised("r1"))
+    if way == "forbidden":
+        api.forbidden.add(("get", "controllerrevisions"))
+    elif way == "broken":
+        api.update(kube.CONTROLLER_REVISIONS, "shop", "r1", {"data": {"spec": {"cpu": {"guest": "many"}}}})
+    else:
+        api.update(kube.VMS, "shop", "web", {"spec": {"instancetype": {"name": "missing"}}})
+        api.update(kube.VMS, "shop", "web", {"status": {"instancetypeRef": None}})
+        api.absent.add("virtualmachines/expand-spec")
+        api.instancetypes["missing"] = (1, "??")
+    done = again()
+    assert (done.outcome, done.sized) == ("repaired", 0)
+    assert [record.__dict__["action"] for record in caplog.records] == ["reconcile.unsized"]
+    assert query(SIZES) == [("web", None, None, None, None)]
+
+
+# A dry run
+
+
+def test_a_dry_run_changes_nothing_and_shows_what_would(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """A table of what is missing, with the versions on both sides; and a row about the run."""
+    for name in ("told", "changed", "gone"):
+        teller.tell(api.create(machines.vm(name)))
+    ledger_has = query("SELECT name, resource_version FROM vm_state ORDER BY 1")
+    api.update(kube.VMS, "shop", "changed", {"spec": {"runStrategy": "Halted"}})
+    made = api.create(machines.vm("made")).object
+    api.create(machines.vmi(made))
+    api.delete(kube.VMS, "shop", "gone")
+    before = everything(query)
+    out = io.StringIO()
+    done = again(report.Report(out), dry_run=True)
+    assert (done.outcome, counts(done), done.instances) == ("repaired", (1, 1, 1), 1)
+    assert everything(query) == before
+    table = [line.split() for line in out.getvalue().splitlines()[1:]]
+    was: dict[str, int] = dict(ledger_has)
+    now = {name: api.get(kube.VMS, "shop", name)["metadata"]["resourceVersion"] for name in ("changed", "made")}
+    instance_version = api.get(kube.VMIS, "shop", "made")["metadata"]["resourceVersion"]
+    assert table == [
+        ["VM", "update", str(was["changed"]), now["changed"], "shop/changed"],
+        ["VM", "add", "-", now["made"], "shop/made"],
+        ["VM", "delete", str(was["gone"]), "-", "shop/gone"],
+        ["VMI", "add", "-", instance_version, "shop/made"],
+    ]
+    assert rows(query) == [("repaired", True, 3, 1, 1, 1, api.revision, None)]
+
+
+def test_a_dry_run_refuses_what_a_real_one_would(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """And shows what would go."""
+    for number in range(12):
+        teller.tell(api.create(machines.vm(f"vm-{number:02}")))
+    again()
+    for number in range(12):
+        api.delete(kube.VMS, "shop", f"vm-{number:02}")
+    out = io.StringIO()
+    done = again(report.Report(out), dry_run=True)
+    assert done.outcome == "refused"
+    assert out.getvalue().count("VM delete") == 12
+    assert len(names(query)) == 12
+
+
+def test_a_dry_run_of_a_rewind_begins_no_epoch(
+    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """It shows what accepting it would do."""
+    saved = api.backup()
+    teller.tell(api.create(machines.vm("after")))
+    again()
+    api.rewind(saved)
+    before = everything(query)
+    assert again(dry_run=True).outcome == "refused"
+    assert counts(again(dry_run=True, accept_rewind=True)) == (0, 0, 1)
+    assert everything(query) == before
+
+
+# Two at once, and what is not set up
+
+
+def test_the_role_of_the_function_is_enough(
+    api: kubernetes.ApiServer, settings: config.Settings, url: str, query: Query
+) -> None:
+    """What `migrate` grants with DB_APP_ROLE is all that a reconcile needs."""
+    role = f"reconciler_{uuid.uuid4().hex}"
+    query(f"CREATE ROLE {role} LOGIN")
+    migrate.run(config.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
+    limited = dataclasses.replace(settings, database_url=url.replace("postgres@", f"{role}@"))
+    web = api.create(machines.vm("web", instancetype="u1.large")).object
+    api.create(machines.vmi(web))
+    api.create(machines.vm("idle", instancetype="u1.large"))
+    done = reconcile.run(limited)
+    assert (done.outcome, done.error, counts(done), done.instances, done.sized) == ("repaired", None, (2, 0, 0), 1, 1)
+    api.delete(kube.VMIS, "shop", "web")
+    api.delete(kube.VMS, "shop", "web")
+    assert counts(reconcile.run(limited)) == (0, 0, 1)
+    query(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_a_database_that_is_silent_is_a_failure(
+    api: kubernetes.ApiServer, settings: config.Settings, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every wait has an end, also for a lock that somebody holds."""
+    monkeypatch.setattr(listing, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(listing, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(listing, "SESSION", "SET lock_timeout = '100ms'")
+    api.create(machines.vm("web"))
+    with contextlib.closing(psycopg2.connect(settings.database_url)) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE reconcile_seen IN ACCESS EXCLUSIVE MODE")
+        assert reconcile.run(settings).error == "the database was locked by others for too long"
+        monkeypatch.setattr(listing, "SESSION", "SELECT")
+        assert "the database cannot be used now" in (reconcile.run(settings).error or "")
+    assert [row[0] for row in rows(query)] == ["failed", "failed"]
+    assert reconcile.run(settings).outcome == "repaired"
+
+
+def test_what_is_missing_is_looked_up_by_index(again: Reconcile, query: Query, settings: config.Settings) -> None:
+    """Whatever the statistics say: a join of two tables that look empty would compare each row with each."""
+    again()
+    for kind in (listing.MACHINES, listing.INSTANCES):
+        sql = "EXPLAIN SELECT count(*)" + listing._missing(kind)
+        known = {"cluster": "east", "kind": kind.name, "epoch": 0, "version": 1, "began": NOW}
+        with contextlib.closing(psycopg2.connect(settings.database_url)) as connection, connection.cursor() as cursor:
+            cursor.execute(listing.SESSION)
+            cursor.execute(sql, known)
+            plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert "SubPlan" in plan
+        assert "AND (namespace = s.namespace) AND (name = s.name)" in plan, plan
+
+
+def test_two_at_once_are_one(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+    """The second is refused, and the first is not disturbed."""
+    api.seed(machines.vm(f"vm-{number}") for number in range(5))
+    second: list[reconcile.Run] = []
+
+    def meanwhile(_: kube.Object) -> None:
+        if not second:
+            second.append(again())
+
+    api.on_page(meanwhile)
+    first = again()
+    assert (first.outcome, first.error) == ("repaired", None)
+    assert second[0].outcome == "refused"
+    assert "another reconcile" in (second[0].error or "")
+    assert [row[0] for row in rows(query)] == ["repaired", "refused"]
+
+
+def test_without_a_database_it_is_refused(api: kubernetes.ApiServer, tmp_path: pathlib.Path) -> None:
+    """One sentence; there is nowhere to write a row."""
+    done = reconcile.run(config.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)}))
+    assert (done.outcome, done.error) == ("refused", "no database is configured: set DB_HOST or DATABASE_URL")
+
+
+def test_without_kubernetes_it_is_refused(url: str, query: Query) -> None:
+    """One sentence, and a row."""
+    done = reconcile.run(config.Settings.from_env({"DATABASE_URL": url}))
+    assert done.outcome == "refused"
+    assert "KUBECONFIG" in (done.error or "")
+    assert rows(query)[0][0] == "refused"
+
+
+def test_an_unmigrated_database_is_a_failure(
+    api: kubernetes.ApiServer, new_database: Callable[..., str], tmp_path: pathlib.Path
+) -> None:
+    """The sentence says what to run; no traceback."""
+    environ = {"DATABASE_URL": new_database(), "KUBECONFIG": api.kubeconfig(tmp_path)}
+    done = reconcile.run(config.Settings.from_env(environ))
+    assert done.outcome == "failed"
+    assert "python -m function migrate" in (done.error or "")

@@ -1,0 +1,223 @@
+"""What a reconcile decides, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import io
+from typing import Any
+
+import hypothesis
+import msgspec
+import pytest
+from hypothesis import strategies as st
+
+from function import __main__, config, errors, events
+from function.inventory import instance, listing, reconcile, report, versions, vm
+from tests import machines
+
+NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
+MOMENT = listing.Moment(epoch=1, version=100, began=NOW)
+LISTED = 50
+
+
+def listed(number: int = LISTED) -> versions.Change:
+    """A machine of the list, as it was mapped."""
+    item = machines.vm("web")
+    item["metadata"]["resourceVersion"] = str(number)
+    attributes = {"id": "reconcile-100", "type": reconcile.UPDATED, "time": NOW}
+    return vm.change(events.Event(attributes, item), cluster_name="east")
+
+
+def standing(number: int = 40, step: int = versions.UPDATE, **known: Any) -> listing.Standing:
+    """How the ledger stands to it."""
+    found: dict[str, Any] = {"lives": True, "epoch": 1, "shape": versions.OBJECT, "recent": False, **known}
+    version = versions.Version(number, known.pop("time", None), step)
+    found.pop("time", None)
+    return listing.Standing(version=version, resource_version=number, **found)
+
+
+def decided(known: listing.Standing | None) -> versions.Change | None:
+    """What is to be written."""
+    return reconcile.decide(listing.MACHINES, listed(), known, MOMENT)
+
+
+def payload(change: versions.Change) -> dict[str, Any]:
+    """What the store sends."""
+    said: dict[str, Any] = msgspec.json.decode(change.payload)
+    return said
+
+
+def test_what_the_ledger_does_not_know_is_added() -> None:
+    """By its own version."""
+    change = decided(None)
+    assert change is not None
+    assert (change.row.type, change.version) == (reconcile.ADDED, versions.Version(LISTED, None, versions.UPDATE))
+
+
+@pytest.mark.parametrize(
+    ("known", "number", "dated", "kind"),
+    [
+        (standing(40), 50, False, reconcile.UPDATED),
+        (standing(40, lives=False), 50, False, reconcile.ADDED),
+        (standing(-1, time=NOW), 50, False, reconcile.UPDATED),
+        (standing(500, epoch=0), 50, False, reconcile.UPDATED),
+        (standing(50, versions.ADD), 50, False, reconcile.UPDATED),
+        (standing(50, shape=versions.FLAT), 50, False, reconcile.UPDATED),
+        (standing(50), 100, False, reconcile.UPDATED),
+        (standing(50, versions.DELETE, lives=False), 100, False, reconcile.ADDED),
+        (standing(70), 100, False, reconcile.UPDATED),
+        (standing(100), 100, True, reconcile.UPDATED),
+        (standing(100, versions.DELETE, lives=False), 100, True, reconcile.ADDED),
+    ],
+)
+def test_what_the_ledger_has_otherwise_is_outranked(
+    known: listing.Standing, number: int, dated: bool, kind: str
+) -> None:
+    """By the machine's own version where that is enough, else by the list's, else by that and its time."""
+    change = decided(known)
+    assert change is not None
+    assert change.row.type == kind
+    assert change.version == versions.Version(number, NOW if dated else None, versions.UPDATE)
+    said = payload(change)
+    assert (said["version_number"], said["resource_version"]) == (number, LISTED)
+    assert said["version_time"] == ("2026-11-22T10:00:00+00:00" if dated else "-infinity")
+
+
+@pytest.mark.parametrize(
+    "known", [standing(101), standing(101, versions.DELETE, lives=False), standing(-1, recent=True)]
+)
+def test_what_came_after_the_list_is_left_alone(known: listing.Standing) -> None:
+    """The list is older."""
+    assert decided(known) is None
+
+
+@hypothesis.given(
+    epoch=st.integers(0, 1),
+    number=st.integers(-1, 103),
+    step=st.sampled_from([versions.ADD, versions.UPDATE, versions.DELETE]),
+    shape=st.sampled_from([versions.FLAT, versions.OBJECT]),
+    time=st.none() | st.integers(-3, -1).map(lambda hours: NOW + datetime.timedelta(hours=hours)),
+)
+def test_what_is_written_is_kept(
+    epoch: int, number: int, step: int, shape: int, time: datetime.datetime | None
+) -> None:
+    """Whatever the ledger has: it is newer, or it is the same version and says more; or the ledger's is from later."""
+    known = standing(number, step, epoch=epoch, shape=shape, time=time)
+    change = decided(known)
+    theirs = (epoch, *known.version.order)
+    if change is None:
+        assert (epoch, number) > (1, 100)
+        return
+    ours = (1, *change.version.order)
+    assert ours > theirs or (ours == theirs and shape == versions.FLAT)
+    assert change.version.number <= 100
+
+
+def test_a_delete_says_what_was_last_known() -> None:
+    """Dated by the list; an instance is gone."""
+    row = listed().row
+    change = reconcile.gone(listing.MACHINES, listing.Lost(row, 1, versions.Version(50, None, 1)), MOMENT)
+    assert isinstance(change.row, vm.VirtualMachine)
+    assert change.version == versions.Version(100, None, versions.DELETE)
+    assert (change.row.resource_version, change.row.time, change.row.deleted_at) == (100, NOW, NOW)
+    assert change.row.labels == {"app": "web"}
+    ran = instance.Instance(
+        type="x", id="x", name="web", namespace="shop", cluster="east", owner_uid="u", phase="Failed"
+    )
+    change = reconcile.gone(
+        listing.INSTANCES, listing.Lost(ran, 1, versions.Version(100, NOW - datetime.timedelta(1), 1)), MOMENT
+    )
+    assert isinstance(change.row, instance.Instance)
+    assert (change.row.phase, change.key) == ("Gone", ("east", "shop", "web", "u"))
+    assert change.version == versions.Version(100, NOW, versions.DELETE)
+
+
+@pytest.mark.parametrize(
+    ("deletes", "live", "percent", "too_many"),
+    [(10, 10, 0, False), (11, 11, 100, False), (11, 54, 20, True), (11, 55, 20, False), (11, 10**6, 0, True)],
+)
+def test_few_deletes_and_a_small_share_are_no_mistake(deletes: int, live: int, percent: int, too_many: bool) -> None:
+    """It takes both, more than 10 and more than the share."""
+    assert reconcile.too_many(deletes, live, percent) is too_many
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, [], {"name": "a"}, {"namespace": "a"}, {"namespace": "a", "name": 3}, {"namespace": "a", "name": "b\x00"}],
+)
+def test_a_list_with_a_nameless_object_is_no_list(metadata: Any) -> None:
+    """It cannot say what is gone."""
+    with pytest.raises(errors.Unavailable, match="virtualmachines holds an object without a name"):
+        reconcile._named(listing.MACHINES, {"metadata": metadata})
+
+
+# What it says
+
+
+@pytest.mark.parametrize(
+    ("done", "outcome"),
+    [
+        ({}, "clean"),
+        ({"sized": 3}, "clean"),
+        ({"missed_adds": 1}, "repaired"),
+        ({"missed_updates": 1}, "repaired"),
+        ({"missed_deletes": 1}, "repaired"),
+        ({"instances": 1}, "repaired"),
+        ({"missed_adds": 1, "unreadable": 1}, "failed"),
+    ],
+)
+def test_a_run_comes_to_an_outcome(done: dict[str, Any], outcome: str) -> None:
+    """Looked-up sizes are no repair."""
+    run = reconcile.Run(cluster="east", **done)
+    run.finish()
+    assert run.outcome == outcome
+    assert report.EXIT_CODES[run.outcome] == {"clean": 0, "repaired": 3, "failed": 5}[outcome]
+
+
+def test_a_summary_is_in_words() -> None:
+    """What did not happen is not said."""
+    run = reconcile.Run(cluster="east", outcome="repaired", seen=12, missed_adds=2, list_version=7, seconds=1.25)
+    assert report.summary(run) == [
+        "east: repaired; 12 virtual machines in the cluster, list version 7, 1.2 s",
+        "       2 added",
+    ]
+    assert report.summary(dataclasses.replace(run, dry_run=True))[1] == "       2 would be added"
+
+
+def test_the_table_has_one_head() -> None:
+    """And a line for each difference, with the names last, because they may be long."""
+    out = io.StringIO()
+    talk = report.Report(out)
+    row = listed().row
+    talk.difference("VM add", row, was=None, now=7)
+    talk.difference("VM delete", row, was=5, now=None)
+    assert out.getvalue().splitlines() == [
+        "what          in the ledger   in the cluster  namespace/name",
+        "VM add                    -                7  shop/web",
+        "VM delete                 5                -  shop/web",
+    ]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "", "10001", "9" * 5000, "1.5"])
+def test_a_page_has_a_sensible_size(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the command line says what is wrong."""
+    with pytest.raises(SystemExit):
+        __main__.parser().parse_args(["reconcile", "--page-size", text])
+    assert "must be a whole number from 1 to 10000" in capsys.readouterr().err
+
+
+def test_the_help_names_each_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the outcome that it stands for."""
+    with pytest.raises(SystemExit):
+        __main__.parser().parse_args(["reconcile", "--help"])
+    said = capsys.readouterr().out
+    for outcome, code in report.EXIT_CODES.items():
+        assert f"  {code}  {outcome}" in said
+
+
+@pytest.mark.parametrize("value", ["-1", "101", "20%", "many"])
+def test_the_share_of_deletes_is_a_percentage(value: str) -> None:
+    """0 to 100."""
+    with pytest.raises(errors.BadSetting, match="RECONCILE_MAX_DELETES"):
+        config.Settings.from_env({"RECONCILE_MAX_DELETES": value})
