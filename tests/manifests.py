@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
-from function import config, database
+from function import __main__ as command_line
+from function import config, database, routes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 K8S = ROOT / "k8s"
@@ -43,6 +44,29 @@ MAX_CONNECTIONS = 100 - 3
 """What Postgres' default leaves to ordinary roles."""
 RESERVED = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"}
 CLUSTER_WIDE = {"Namespace", "ClusterRole", "ClusterRoleBinding"}
+JOBS = {
+    "vmledger-reconcile": (600, ["reconcile", "--repaired-ok"]),
+    "vmledger-prune": (86400, ["prune", "--older-than", "400d"]),
+    "vmledger-health": (600, ["health"]),
+}
+"""The seconds between two starts of each CronJob, and what it runs; the last one is a component's."""
+CONNECTIONS_OF_A_JOB = 2
+VERBS = ("add", "update", "delete")
+MODES = {"Resource": "resource", "Reference": "ref"}
+"""What the source's mode is called in the types of its events; Knative's default is Reference."""
+
+Right = tuple[str, str, str, str]
+"""API group, resource, verb, and the only object's name, or '' for all."""
+RECONCILES = {
+    ("kubevirt.io", "virtualmachines", "get", ""),
+    ("kubevirt.io", "virtualmachines", "list", ""),
+    ("kubevirt.io", "virtualmachineinstances", "get", ""),
+    ("kubevirt.io", "virtualmachineinstances", "list", ""),
+    ("apps", "controllerrevisions", "get", ""),
+    ("subresources.kubevirt.io", "virtualmachines/expand-spec", "get", ""),
+    ("", "namespaces", "get", "kube-system"),
+}
+"""What `reconcile` asks of the Kubernetes API."""
 
 
 @functools.cache
@@ -87,17 +111,23 @@ def services(objects: Objects) -> Objects:
     return of_kind(objects, "Service", "serving.knative.dev/")
 
 
+def pod(item: Object) -> Any:
+    """Return the pod's spec of a workload; of a CronJob that of its Jobs."""
+    spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
+    return spec["template"]["spec"]
+
+
 def pods(objects: Objects) -> Iterator[tuple[str, Object]]:
     """Yield the pod of each workload, with its name."""
     for item in objects:
-        if item in services(objects) or item["kind"] in ("Job", "Deployment", "StatefulSet"):
-            yield item["metadata"]["name"], item["spec"]["template"]["spec"]
+        if item in services(objects) or item["kind"] in ("Job", "CronJob", "Deployment", "StatefulSet"):
+            yield item["metadata"]["name"], pod(item)
 
 
 def containers(objects: Objects) -> Iterator[tuple[str, Object]]:
     """Yield the containers of all workloads, with the workload's name."""
-    for name, pod in pods(objects):
-        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+    for name, spec in pods(objects):
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
             yield name, container
 
 
@@ -152,15 +182,13 @@ def _references(item: Object) -> Iterator[tuple[str, str, str | None]]:
         yield item["roleRef"]["kind"], item["roleRef"]["name"], None
         for subject in item["subjects"]:
             yield subject["kind"], subject["name"], None
-    yield from _references_of_pod(item)
+    yield from _references_of_pod(pod(item) if {"template", "jobTemplate"} & spec.keys() else spec)
 
 
-def _references_of_pod(item: Object) -> Iterator[tuple[str, str, str | None]]:
-    spec = item.get("spec", {})
-    pod = spec.get("template", {}).get("spec", spec)
-    if "serviceAccountName" in pod:
-        yield "ServiceAccount", pod["serviceAccountName"], None
-    for container in pod.get("containers", []):
+def _references_of_pod(spec: Object) -> Iterator[tuple[str, str, str | None]]:
+    if "serviceAccountName" in spec:
+        yield "ServiceAccount", spec["serviceAccountName"], None
+    for container in spec.get("containers", []):
         for source in container.get("envFrom", []):
             for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
                 if key in source:
@@ -234,6 +262,22 @@ def unbound_accounts(objects: Objects) -> list[str]:
     ]
 
 
+def bound_without_token(objects: Objects) -> list[str]:
+    """Pods whose ServiceAccount is allowed something that they cannot ask for."""
+    bound = {name for name, _ in _bound(objects)}
+    without = {
+        item["metadata"]["name"]
+        for item in of_kind(objects, "ServiceAccount")
+        if item.get("automountServiceAccountToken") is False
+    }
+    return [
+        f"{name} has the rights of {account} and no token"
+        for name, spec in pods(objects)
+        if (account := spec.get("serviceAccountName")) in bound
+        and (account in without or spec.get("automountServiceAccountToken") is False)
+    ]
+
+
 def mounted_tokens(objects: Objects) -> list[str]:
     """Pods of ours that have a token of the Kubernetes API without need."""
     fine = {
@@ -244,56 +288,82 @@ def mounted_tokens(objects: Objects) -> list[str]:
     fine |= {name for name, _ in _bound(objects)}
     return [
         f"a token is mounted in {name}"
-        for name, pod in pods(objects)
-        if pod.get("automountServiceAccountToken") is not False and pod.get("serviceAccountName") not in fine
+        for name, spec in pods(objects)
+        if spec.get("automountServiceAccountToken") is not False and spec.get("serviceAccountName") not in fine
     ]
 
 
+def rights(objects: Objects, account: str) -> set[Right]:
+    """Return all that a ServiceAccount may do."""
+    roles = (
+        named(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
+        for binding in objects
+        if any(subject["name"] == account for subject in binding.get("subjects", []))
+    )
+    return {
+        right
+        for role in roles
+        for rule in role["rules"]
+        for right in itertools.product(
+            rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", [""])
+        )
+    }
+
+
+def _differences(who: str, allowed: set[Right], needed: set[Right]) -> list[str]:
+    return [f"{who} may {right}, and need not" for right in sorted(allowed - needed)] + [
+        f"{who} may not {right}, and must" for right in sorted(needed - allowed)
+    ]
+
+
+def _watched(source: Object) -> set[tuple[str, str]]:
+    """Return the groups and plurals of what a source watches."""
+    return {
+        (resource["apiVersion"].rpartition("/")[0], f"{resource['kind'].lower()}s")
+        for resource in source["spec"]["resources"]
+    }
+
+
 def wrong_rights(objects: Objects) -> list[str]:
-    """What the source may do beyond, or cannot do of, reading exactly what it watches."""
+    """What a source may do beyond, or cannot do of, reading exactly what it watches."""
     wrong = []
     for source in of_kind(objects, "ApiServerSource"):
-        watched = {
-            (resource["apiVersion"].rpartition("/")[0], f"{resource['kind'].lower()}s")
-            for resource in source["spec"]["resources"]
-        }
-        allowed: dict[tuple[str, str], set[str]] = {}
-        for rule in _rules(objects, source["spec"]["serviceAccountName"]):
-            for group in rule["apiGroups"]:
-                for resource in rule["resources"]:
-                    allowed.setdefault((group, resource), set()).update(rule["verbs"])
-        for what in watched | allowed.keys():
-            expected = {"get", "list", "watch"} if what in watched else set()
-            if allowed.get(what, set()) != expected:
-                wrong.append(f"the source may {sorted(allowed.get(what, set()))} {what}, and needs {sorted(expected)}")
+        needed = {(*what, verb, "") for what in _watched(source) for verb in ("get", "list", "watch")}
+        wrong += _differences("the source", rights(objects, source["spec"]["serviceAccountName"]), needed)
     return wrong
 
 
 def wrong_rights_of_vmledger(objects: Objects) -> list[str]:
-    """What vmledger may do beyond, or cannot do of, reading one HPA at a time, where scaling is taken in."""
-    scaling = any(
-        trigger["spec"].get("filter", {}).get("attributes", {}).get("kind") == "Event"
-        for trigger in of_kind(objects, "Trigger")
-    )
-    expected = [{"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["get"]}]
-    allowed = list(_rules(objects, "vmledger"))
-    return [] if allowed == (expected if scaling else []) else [f"vmledger may {allowed}"]
+    """What vmledger may do beyond, or cannot do of, reading one HPA or one referred object at a time."""
+    needed = set()
+    for source in of_kind(objects, "ApiServerSource"):
+        kinds = {resource["kind"] for resource in source["spec"]["resources"]}
+        if "Event" in kinds:
+            needed.add(("autoscaling", "horizontalpodautoscalers", "get", ""))
+        elif source["spec"].get("mode", "Reference") == "Reference":
+            needed |= {(*what, "get", "") for what in _watched(source)}
+    return _differences("vmledger", rights(objects, "vmledger"), needed)
 
 
-def _rules(objects: Objects, account: str) -> Iterator[Object]:
-    for binding in objects:
-        if any(subject["name"] == account for subject in binding.get("subjects", [])):
-            role = named(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
-            yield from role["rules"]
+def wrong_rights_of_the_jobs(objects: Objects) -> list[str]:
+    """What the reconcile may do beyond, or cannot do of, reading what the ledger holds; who else may."""
+    wrong = _differences("the reconcile", rights(objects, "vmledger-reconcile"), RECONCILES)
+    for item in of_kind(objects, "CronJob") + of_kind(objects, "Job"):
+        name = item["metadata"]["name"]
+        expected = "vmledger-reconcile" if name == "vmledger-reconcile" else None
+        if pod(item).get("serviceAccountName") != expected:
+            wrong.append(f"{name} runs as {pod(item).get('serviceAccountName')}")
+    return wrong
 
 
 def wrong_source(objects: Objects) -> list[str]:
-    """What would make the source send no objects, watch too little or too often, or stamp another cluster."""
+    """What would make a source send what cannot be stored, watch too little or too often, or stamp another cluster."""
     wrong = []
     for source in of_kind(objects, "ApiServerSource"):
         name, spec = source["metadata"]["name"], source["spec"]
-        if spec.get("mode") != "Resource":
-            wrong.append(f"{name}: mode is not Resource: the events hold no object")
+        readable = {(*what, "get", "") for what in _watched(source)} <= rights(objects, "vmledger")
+        if spec.get("mode") != "Resource" and not readable:
+            wrong.append(f"{name}: mode is not Resource, the events hold no object, and vmledger may not read it")
         if spec.get("namespaceSelector") != {}:
             wrong.append(f"{name}: not all namespaces by one watch")
         if spec.get("sink", {}).get("ref", {}).get("kind") != "Broker":
@@ -302,7 +372,7 @@ def wrong_source(objects: Objects) -> list[str]:
             wrong.append(f"{name}: an object that leaves a label selector is announced as deleted")
     spec = named(objects, "ApiServerSource", "apiserversource")["spec"]
     kinds = [(resource["apiVersion"], resource["kind"]) for resource in spec["resources"]]
-    if ("kubevirt.io/v1", "VirtualMachine") not in kinds or len(set(kinds)) != len(kinds):
+    if sorted(kinds) != [("kubevirt.io/v1", "VirtualMachine"), ("kubevirt.io/v1", "VirtualMachineInstance")]:
         wrong.append("not one watch for each kind")
     settings = named(objects, "ConfigMap", "vmledger")["data"]
     if spec["ceOverrides"]["extensions"].get("cluster") != settings["CLUSTER_NAME"]:
@@ -395,18 +465,40 @@ def wrong_timeouts(objects: Objects) -> list[str]:
     return wrong + ([] if len(lengths) == 1 else ["the Triggers' timeouts differ"])
 
 
+def arrivals(objects: Objects, broker: str, attributes: dict[str, str]) -> int:
+    """Return how often an event that is sent to a Broker reaches vmledger; a transformer keeps the attributes."""
+    count = 0
+    for trigger in of_kind(objects, "Trigger"):
+        spec = trigger["spec"]
+        wanted = spec.get("filter", {}).get("attributes", {})
+        if spec["broker"] != broker or not wanted.items() <= attributes.items():
+            continue
+        ref = spec["subscriber"]["ref"]
+        if ref["kind"] == "EventTransform":
+            transform = named(objects, "EventTransform", ref["name"])
+            count += arrivals(objects, transform["spec"]["sink"]["ref"]["name"], attributes)
+        elif ref["name"] == "vmledger" and "uri" not in spec["subscriber"]:
+            count += 1
+    return count
+
+
 def wrong_filters(objects: Objects) -> list[str]:
-    """Event types that reach vmledger never, twice or for other kinds."""
-    verbs: list[str] = []
+    """Events of the sources that reach vmledger never or twice, that are for nobody there, or that others would get."""
     wrong = []
-    for trigger in to_vmledger(objects):
-        wanted = trigger["spec"]["filter"]["attributes"]
-        if wanted.get("kind") != "VirtualMachine":
-            wrong.append(f"Trigger {trigger['metadata']['name']} is not for VirtualMachines only")
-        one = wanted.get("type", "").removeprefix("dev.knative.apiserver.resource.")
-        verbs += [one] if one else ["add", "update", "delete"]
-    if sorted(verbs) != ["add", "delete", "update"]:
-        wrong.append(f"vmledger is sent {sorted(verbs)}")
+    for source in of_kind(objects, "ApiServerSource"):
+        spec = source["spec"]
+        watched = [resource["kind"] for resource in spec["resources"]]
+        mode = MODES[spec.get("mode", "Reference")]
+        wrong += [f"vmledger has no route for {kind}" for kind in watched if kind not in routes.KINDS]
+        for kind, verb in itertools.product([*watched, "Pod"], VERBS):
+            attributes = {"type": f"dev.knative.apiserver.{mode}.{verb}", "kind": kind}
+            found = arrivals(objects, spec["sink"]["ref"]["name"], attributes)
+            # An Event's deletion is its own expiry.
+            if found != (kind in watched and (kind, verb) != ("Event", "delete")):
+                wrong.append(f"{verb} of {kind} reaches vmledger {found} times")
+    for trigger in to_transform(objects):
+        if trigger["spec"].get("filter", {}).get("attributes") != {"kind": "VirtualMachine"}:
+            wrong.append("the EventTransform gets what its expression would make nothing of")
     return wrong
 
 
@@ -432,12 +524,12 @@ def refused_by_serving(objects: Objects) -> list[str]:
     """What Serving's webhook refuses, though its CRD takes it (pkg/apis/serving/fieldmask.go, k8s_validation.go)."""
     wrong = []
     for item in services(objects):
-        pod = item["spec"]["template"]["spec"]
-        if pod.get("automountServiceAccountToken"):
+        spec = pod(item)
+        if spec.get("automountServiceAccountToken"):
             wrong.append(f"{item['metadata']['name']}: automountServiceAccountToken may only be false")
-        if "securityContext" in pod or "initContainers" in pod or "volumes" in pod:
+        if "securityContext" in spec or "initContainers" in spec or "volumes" in spec:
             wrong.append(f"{item['metadata']['name']} needs a feature of Serving that is off by default")
-        for container in pod["containers"]:
+        for container in spec["containers"]:
             reserved = {variable["name"] for variable in container.get("env", [])} & RESERVED
             wrong += [f"{item['metadata']['name']}: Serving sets {name}" for name in sorted(reserved)]
             for probe in (container[name] for name in container if name.endswith("Probe")):
@@ -470,8 +562,12 @@ def wrong_scale(objects: Objects) -> list[str]:
     wrong = []
     if not 1 <= least <= most:
         wrong.append(f"scale from {least} to {most}")
-    if 2 * most * workers + 2 > MAX_CONNECTIONS:
-        wrong.append(f"2 x {most} pods x {workers} workers + 2 connections are more than {MAX_CONNECTIONS}")
+    jobs = len(of_kind(objects, "Job") + of_kind(objects, "CronJob"))
+    if (needed := 2 * most * workers + CONNECTIONS_OF_A_JOB * jobs) > MAX_CONNECTIONS:
+        wrong.append(
+            f"2 x {most} pods x {workers} workers + {CONNECTIONS_OF_A_JOB} x {jobs} Jobs are {needed} connections,"
+            f" more than {MAX_CONNECTIONS}"
+        )
     if service["spec"]["template"]["spec"]["containerConcurrency"] < 1:
         wrong.append("containerConcurrency is not set")
     return wrong
@@ -552,15 +648,69 @@ def wrong_migration(objects: Objects) -> list[str]:
     return wrong
 
 
+def period(schedule: str) -> int:
+    """Return the seconds between two starts of a schedule of ours: every so many minutes, every hour or every day."""
+    minute, hour, *rest = schedule.split()
+    assert rest == ["*"] * 3, schedule
+    if hour != "*":
+        return 86400
+    return 60 * int(minute.partition("/")[2] or 60)
+
+
+def wrong_schedules(objects: Objects) -> list[str]:
+    """CronJobs that are missing, too seldom, twice at once, late, without end or tried again and again."""
+    names = {item["metadata"]["name"] for item in of_kind(objects, "CronJob")}
+    wrong = [f"there is no CronJob {name}" for name in sorted(JOBS.keys() - names - {"vmledger-health"})]
+    for item in of_kind(objects, "CronJob"):
+        name, spec, job = item["metadata"]["name"], item["spec"], item["spec"]["jobTemplate"]["spec"]
+        every = period(spec["schedule"])
+        if every != JOBS[name][0] or spec.get("suspend"):
+            wrong.append(f"{name} does not start every {JOBS[name][0]} seconds")
+        if spec.get("concurrencyPolicy") != "Forbid":
+            wrong.append(f"{name} may run twice at once")
+        # Below 10 the controller may never start it: it looks every 10 seconds.
+        if not 10 <= spec.get("startingDeadlineSeconds", 0) <= every / 2:
+            wrong.append(f"a start of {name} that is late is not left to the next one")
+        if not 0 < job.get("activeDeadlineSeconds", 0) < 3 * every:
+            wrong.append(f"{name} may hang for three starts")
+        if job.get("backoffLimit", 6) > 2 or pod(item).get("restartPolicy") != "Never":
+            wrong.append(f"{name} is tried again and again")
+    return wrong
+
+
+def wrong_commands(objects: Objects) -> list[str]:
+    """CronJobs that run something else, or elsewhere than the migration; commands that there are not."""
+    [migrate] = pod(named(objects, "Job", "vmledger-migrate"))["containers"]
+    wrong = []
+    for item in of_kind(objects, "CronJob"):
+        name = item["metadata"]["name"]
+        [container] = pod(item)["containers"]
+        wrong += [
+            f"the {key} of {name} is not that of the migration"
+            for key in ("image", "env", "envFrom", "resources", "securityContext")
+            if container.get(key) != migrate.get(key)
+        ]
+        program, given = container.get("args", [])[:3], container.get("args", [])[3:]
+        if (program, given) != (["python", "-m", "function"], JOBS[name][1]):
+            wrong.append(f"{name} runs {container.get('args')}")
+        try:
+            command_line.parser().parse_args(given)
+        except SystemExit:
+            wrong.append(f"python -m function does not take {given}")
+    return wrong
+
+
 COMMON = (
     dangling,
     outside_the_namespace,
     without_dead_letter,
     unknown_variables,
     unbound_accounts,
+    bound_without_token,
     mounted_tokens,
     wrong_rights,
     wrong_rights_of_vmledger,
+    wrong_rights_of_the_jobs,
     wrong_source,
     wrong_retries,
     wrong_timeouts,
@@ -573,6 +723,8 @@ COMMON = (
     wrong_probes,
     public,
     wrong_images,
+    wrong_schedules,
+    wrong_commands,
 )
 """Rules that hold with any component too."""
 RULES = (*COMMON, wrong_migration)

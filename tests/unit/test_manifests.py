@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import pathlib
 import re
 import shutil
@@ -18,6 +19,7 @@ from dev import run
 from tests import manifests
 
 Objects = manifests.Objects
+pod = manifests.pod
 KNATIVE = "serving.knative.dev/"
 
 
@@ -28,18 +30,116 @@ def test_every_overlay_keeps_every_rule(word: str, rule: Callable[[Objects], lis
     assert rule(manifests.overlay(word)) == []
 
 
-@pytest.mark.parametrize("component", manifests.components())
-@pytest.mark.parametrize("word", ["direct", "transform", "kafka"])
-def test_a_component_can_be_added_by_a_line(word: str, component: str, tmp_path: pathlib.Path) -> None:
-    """An overlay with a component keeps the rules, in whatever namespace, and can still be applied."""
-    shutil.copytree(manifests.K8S, tmp_path / "k8s")
-    file = tmp_path / "k8s" / "overlays" / word / "kustomization.yaml"
+def extended(folder: pathlib.Path, word: str, *components: str) -> Objects:
+    """An overlay with components, in another namespace."""
+    shutil.copytree(manifests.K8S, folder / "k8s")
+    file = folder / "k8s" / "overlays" / word / "kustomization.yaml"
     text = yaml.safe_load(file.read_text())
     text["namespace"] = "elsewhere"
-    text.setdefault("components", []).append(f"../../components/{component}")
+    text["components"] = [*text.get("components", []), *(f"../../components/{name}" for name in components)]
     file.write_text(yaml.safe_dump(text))
-    objects = manifests.render(file.parent)
+    return manifests.render(file.parent)
+
+
+@pytest.mark.parametrize("component", manifests.components())
+@pytest.mark.parametrize("word", ["direct", "transform", "kafka", "kafka-ordered"])
+def test_a_component_can_be_added_by_a_line(word: str, component: str, tmp_path: pathlib.Path) -> None:
+    """An overlay with a component keeps the rules, in whatever namespace, and can still be applied."""
+    objects = extended(tmp_path, word, component)
     assert {rule.__name__: wrong for rule in manifests.COMMON if (wrong := rule(objects))} == {}
+
+
+def test_all_components_can_be_added_at_once(tmp_path: pathlib.Path) -> None:
+    """What one patches, another leaves as it is."""
+    objects = extended(tmp_path, "transform", *manifests.components())
+    assert {rule.__name__: wrong for rule in manifests.COMMON if (wrong := rule(objects))} == {}
+
+
+REFERENCE_BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any]]] = [
+    (
+        "vmledger may list what it is told of",
+        manifests.wrong_rights_of_vmledger,
+        "ClusterRole/vmledger-references",
+        lambda o: o["rules"][0]["verbs"].append("list"),
+    ),
+    (
+        "vmledger may not read what runs",
+        manifests.wrong_rights_of_vmledger,
+        "ClusterRole/vmledger-references",
+        lambda o: o["rules"][0]["resources"].pop(),
+    ),
+    (
+        "vmledger has no token",
+        manifests.bound_without_token,
+        "ServiceAccount/vmledger",
+        lambda o: o.update(automountServiceAccountToken=False),
+    ),
+    (
+        "the source sends objects after all",
+        manifests.wrong_filters,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].update(mode="Resource"),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "what", "change"), [row[1:] for row in REFERENCE_BREAKS], ids=[row[0] for row in REFERENCE_BREAKS]
+)
+def test_a_broken_reference_is_noticed(
+    rule: Callable[[Objects], list[str]], what: str, change: Callable[[Any], Any], tmp_path: pathlib.Path
+) -> None:
+    """In mode Reference the rights, the token and the Triggers go together."""
+    objects = extended(tmp_path, "direct", "reference")
+    assert rule(objects) == []
+    change(manifests.named(objects, *what.split("/")))
+    assert rule(objects) != []
+
+
+METRICS = {
+    "kube_cronjob_created",
+    "kube_cronjob_status_last_successful_time",
+    "kube_job_failed",
+    "kube_job_status_start_time",
+}
+"""Stable ones of kube-state-metrics (its docs/metrics/workload); they carry `cronjob`, or `job_name`."""
+
+
+def alerts() -> list[Any]:
+    """The sample's rules."""
+    document = yaml.safe_load((manifests.K8S / "examples" / "alerts" / "rules.yaml").read_text())
+    assert (document["apiVersion"], document["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    return [rule for group in document["spec"]["groups"] for rule in group["rules"]]
+
+
+def test_the_alerts_look_at_what_there_is() -> None:
+    """Metrics that kube-state-metrics has, and each CronJob of ours: its silence, and its failure."""
+    silent = [re.findall(r'cronjob="([\w-]+)"', rule["expr"]) for rule in alerts() if "time() -" in rule["expr"]]
+    assert sorted(silent) == sorted([name, name] for name in manifests.JOBS)
+    assert set(re.findall(r"\bkube_\w+", " ".join(rule["expr"] for rule in alerts()))) == METRICS
+    [pattern] = [found for rule in alerts() for found in re.findall(r'"job_name", "(.+)"', rule["expr"])]
+    for name in manifests.JOBS:
+        found = re.fullmatch(pattern, f"{name}-29384756")
+        assert found is not None
+        assert found.group(1) == name
+
+
+def test_an_alert_waits_for_more_than_two_starts() -> None:
+    """A start that was missed wakes nobody; the reconcile's silence of an hour does."""
+    for rule in alerts():
+        if limit := re.search(r"\) > ([\d *]+)$", rule["expr"]):
+            [name] = set(re.findall(r'cronjob="([\w-]+)"', rule["expr"]))
+            seconds = math.prod(int(factor) for factor in limit[1].split("*"))
+            assert 2 < seconds / manifests.JOBS[name][0] <= 6, rule["alert"]
+
+
+def test_the_documents_select_what_there_is(tmp_path: pathlib.Path) -> None:
+    """A label that no object has would select nothing, or everything."""
+    objects = extended(tmp_path, "transform", *manifests.components())
+    labels = {item["metadata"]["labels"]["app.kubernetes.io/component"] for item in objects}
+    for document in [manifests.ROOT / "README.md", *(manifests.ROOT / "docs").glob("*.md")]:
+        named = re.findall(r"app\.kubernetes\.io/component!?=([\w-]+)", document.read_text())
+        assert set(named) <= labels, document.name
 
 
 def test_the_base_renders() -> None:
@@ -71,7 +171,7 @@ def test_the_published_names_are_kept(word: str, expected: set[str]) -> None:
 
 
 def test_the_transformed_flow_reads_from_the_second_broker() -> None:
-    """Broker -> Trigger -> EventTransform -> second Broker -> Triggers -> vmledger, and no way around."""
+    """Broker -> Trigger -> EventTransform -> second Broker -> Triggers -> vmledger; what runs goes straight there."""
     objects = manifests.overlay("transform")
     [first] = manifests.to_transform(objects)
     assert (first["spec"]["broker"], first["spec"]["filter"]) == (
@@ -81,14 +181,20 @@ def test_the_transformed_flow_reads_from_the_second_broker() -> None:
     transform = manifests.named(objects, "EventTransform", "vmdata-transform")
     assert transform["spec"]["sink"]["ref"]["name"] == "broker-transformer"
     assert transform["spec"]["reply"] == {"discard": True}
-    assert {item["spec"]["broker"] for item in manifests.to_vmledger(objects)} == {"broker-transformer"}
+    last = manifests.to_vmledger(objects)
+    assert {(item["spec"]["filter"]["attributes"]["kind"], item["spec"]["broker"]) for item in last} == {
+        ("VirtualMachine", "broker-transformer"),
+        ("VirtualMachineInstance", "broker-apiserversource"),
+    }
 
 
 def test_triggers_of_different_brokers_have_different_names() -> None:
     """A Trigger's Broker cannot be changed, so one flow can take over from the other only beside it."""
-    direct = {item["metadata"]["name"] for item in manifests.to_vmledger(manifests.overlay("direct"))}
-    trimmed = {item["metadata"]["name"] for item in manifests.to_vmledger(manifests.overlay("transform"))}
-    assert not direct & trimmed
+    direct, trimmed = (
+        {item["metadata"]["name"]: item["spec"]["broker"] for item in manifests.to_vmledger(manifests.overlay(word))}
+        for word in ("direct", "transform")
+    )
+    assert {name for name in direct.keys() & trimmed.keys() if direct[name] != trimmed[name]} == set()
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -114,7 +220,8 @@ def test_order_is_kept_from_the_source_to_the_last_trigger() -> None:
     """One partition up to the transformer, which sets the key; ordered delivery on both ways; one Trigger for all."""
     objects = manifests.overlay("kafka-ordered")
     order = "kafka.eventing.knative.dev/delivery.order"
-    [last], [first] = manifests.to_vmledger(objects), manifests.to_transform(objects)
+    [first] = manifests.to_transform(objects)
+    [last] = [item for item in manifests.to_vmledger(objects) if item["spec"]["broker"] == "broker-transformer"]
     assert [item["metadata"]["annotations"] for item in (first, last)] == [{order: "ordered"}] * 2
     config = manifests.named(objects, "Broker", first["spec"]["broker"])["spec"]["config"]["name"]
     assert manifests.named(objects, "ConfigMap", config)["data"]["default.topic.partitions"] == "1"
@@ -288,6 +395,18 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
     ),
     ("a token is mounted in the Job", manifests.mounted_tokens, "Job/vmledger-migrate", lambda o: pod(o).clear()),
     (
+        "a token is mounted in a CronJob",
+        manifests.mounted_tokens,
+        "CronJob/vmledger-prune",
+        lambda o: pod(o).pop("automountServiceAccountToken"),
+    ),
+    (
+        "the reconcile has no token",
+        manifests.bound_without_token,
+        "ServiceAccount/vmledger-reconcile",
+        lambda o: o.update(automountServiceAccountToken=False),
+    ),
+    (
         "the source may write",
         manifests.wrong_rights,
         "ClusterRole/vmledger-apiserversource",
@@ -318,6 +437,54 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         lambda o: o["spec"]["resources"].append({"apiVersion": "v1", "kind": "Event"}),
     ),
     (
+        "what runs is watched without a right",
+        manifests.wrong_rights,
+        "ClusterRole/vmledger-apiserversource",
+        lambda o: o["rules"][0]["resources"].remove("virtualmachineinstances"),
+    ),
+    (
+        "the reconcile may watch",
+        manifests.wrong_rights_of_the_jobs,
+        "ClusterRole/vmledger-reconcile",
+        lambda o: o["rules"][0]["verbs"].append("watch"),
+    ),
+    (
+        "the reconcile may not list what runs",
+        manifests.wrong_rights_of_the_jobs,
+        "ClusterRole/vmledger-reconcile",
+        lambda o: o["rules"][0]["resources"].remove("virtualmachineinstances"),
+    ),
+    (
+        "the reconcile may list what StatefulSets were",
+        manifests.wrong_rights_of_the_jobs,
+        "ClusterRole/vmledger-reconcile",
+        lambda o: o["rules"][1]["verbs"].append("list"),
+    ),
+    (
+        "the reconcile may read every namespace",
+        manifests.wrong_rights_of_the_jobs,
+        "ClusterRole/vmledger-reconcile",
+        lambda o: o["rules"][3].pop("resourceNames"),
+    ),
+    (
+        "the reconcile may not see which cluster it is in",
+        manifests.wrong_rights_of_the_jobs,
+        "ClusterRole/vmledger-reconcile",
+        lambda o: o["rules"].pop(3),
+    ),
+    (
+        "the reconcile may change a VM's size",
+        manifests.wrong_rights_of_the_jobs,
+        "ClusterRole/vmledger-reconcile",
+        lambda o: o["rules"][2]["verbs"].append("update"),
+    ),
+    (
+        "the prune has the rights of the reconcile",
+        manifests.wrong_rights_of_the_jobs,
+        "CronJob/vmledger-prune",
+        lambda o: pod(o).update(serviceAccountName="vmledger-reconcile"),
+    ),
+    (
         "the source sends references",
         manifests.wrong_source,
         "ApiServerSource/apiserversource",
@@ -334,6 +501,12 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         manifests.wrong_source,
         "ApiServerSource/apiserversource",
         lambda o: o["spec"].pop("namespaceSelector"),
+    ),
+    (
+        "the source does not watch what runs",
+        manifests.wrong_source,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"]["resources"].pop(),
     ),
     (
         "the source sends nowhere",
@@ -444,6 +617,24 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         lambda o: o["spec"]["filter"]["attributes"].update(type="dev.knative.apiserver.resource.add"),
     ),
     (
+        "what runs comes never",
+        manifests.wrong_filters,
+        "Trigger/vmledger-instance-update",
+        lambda o: o["spec"]["filter"]["attributes"].update(kind="VirtualMachineInstances"),
+    ),
+    (
+        "the source's mode is not that of the Triggers",
+        manifests.wrong_filters,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"].update(mode="Reference"),
+    ),
+    (
+        "a kind is watched that has no Triggers and no route",
+        manifests.wrong_filters,
+        "ApiServerSource/apiserversource",
+        lambda o: o["spec"]["resources"].append({"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachinePool"}),
+    ),
+    (
         "a container may be root",
         manifests.unrestricted,
         "Service/vmledger",
@@ -505,6 +696,12 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         lambda o: scale(o).update({"autoscaling.knative.dev/min-scale": "0"}),
     ),
     (
+        "more pods than connections, with those of the Jobs",
+        manifests.wrong_scale,
+        "Service/vmledger",
+        lambda o: scale(o).update({"autoscaling.knative.dev/max-scale": "23"}),
+    ),
+    (
         "requests without end in one pod",
         manifests.wrong_scale,
         "Service/vmledger",
@@ -552,12 +749,114 @@ BREAKS: list[tuple[str, Callable[[Objects], list[str]], str, Callable[[Any], Any
         "Job/vmledger-migrate",
         lambda o: o["spec"].pop("ttlSecondsAfterFinished"),
     ),
+    (
+        "two reconciles at once",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: o["spec"].pop("concurrencyPolicy"),
+    ),
+    (
+        "two prunes at once",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-prune",
+        lambda o: o["spec"].update(concurrencyPolicy="Replace"),
+    ),
+    (
+        "the reconcile is seldom",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: o["spec"].update(schedule="*/30 * * * *"),
+    ),
+    (
+        "the reconcile is suspended",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: o["spec"].update(suspend=True),
+    ),
+    (
+        "there is no reconcile",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: o.update(kind="Job", spec=o["spec"]["jobTemplate"]["spec"]),
+    ),
+    (
+        "a late start is caught up by two",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: o["spec"].pop("startingDeadlineSeconds"),
+    ),
+    (
+        "a run may hang for ever",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: job(o).pop("activeDeadlineSeconds"),
+    ),
+    (
+        "a refused run is tried six times",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: job(o).pop("backoffLimit"),
+    ),
+    (
+        "a refused run restarts in its pod",
+        manifests.wrong_schedules,
+        "CronJob/vmledger-reconcile",
+        lambda o: pod(o).update(restartPolicy="OnFailure"),
+    ),
+    (
+        "a run that repaired fails its Job",
+        manifests.wrong_commands,
+        "CronJob/vmledger-reconcile",
+        lambda o: container(o)["args"].remove("--repaired-ok"),
+    ),
+    (
+        "every run may delete without limit",
+        manifests.wrong_commands,
+        "CronJob/vmledger-reconcile",
+        lambda o: container(o)["args"].append("--force"),
+    ),
+    (
+        "the prune keeps forty days",
+        manifests.wrong_commands,
+        "CronJob/vmledger-prune",
+        lambda o: container(o)["args"].__setitem__(-1, "40d"),
+    ),
+    (
+        "the reconcile is another version",
+        manifests.wrong_commands,
+        "CronJob/vmledger-reconcile",
+        lambda o: container(o).update(image="registry.example.com/vmledger:0.0.9"),
+    ),
+    (
+        "the prune has another database",
+        manifests.wrong_commands,
+        "CronJob/vmledger-prune",
+        lambda o: container(o)["env"].pop(),
+    ),
+    (
+        "a CronJob's container may be root",
+        manifests.unrestricted,
+        "CronJob/vmledger-prune",
+        lambda o: container(o)["securityContext"].pop("runAsNonRoot"),
+    ),
+    (
+        "a CronJob's settings are not there",
+        manifests.dangling,
+        "CronJob/vmledger-reconcile",
+        lambda o: container(o)["envFrom"][0]["configMapRef"].update(name="vmledger-7f8g"),
+    ),
+    (
+        "a CronJob's ServiceAccount is not there",
+        manifests.dangling,
+        "CronJob/vmledger-reconcile",
+        lambda o: pod(o).update(serviceAccountName="nobody"),
+    ),
 ]
 
 
-def pod(item: manifests.Object) -> Any:
-    """The pod's spec of a workload."""
-    return item["spec"]["template"]["spec"]
+def job(item: manifests.Object) -> Any:
+    """The spec of a CronJob's Jobs."""
+    return item["spec"]["jobTemplate"]["spec"]
 
 
 def container(item: manifests.Object) -> Any:
@@ -597,6 +896,15 @@ def test_retries_that_multiply_over_two_brokers_are_noticed(change: Callable[[An
     [trigger] = manifests.to_transform(objects)
     change(trigger["spec"]["delivery"])
     assert manifests.wrong_retries(objects) != []
+
+
+def test_an_event_that_the_transformer_knows_nothing_of_is_noticed() -> None:
+    """Its expression knows VMs; of what runs it would leave an event without a body."""
+    objects = copy.deepcopy(manifests.overlay("transform"))
+    assert manifests.wrong_filters(objects) == []
+    [trigger] = manifests.to_transform(objects)
+    trigger["spec"]["filter"]["attributes"].clear()
+    assert manifests.wrong_filters(objects) != []
 
 
 @pytest.mark.parametrize(
