@@ -97,7 +97,7 @@ _FROM_INSTANCE = (*_RUNTIME, "runtime_seen_at")
 
 SHOW_RUNTIME = f"""
 UPDATE vm_state AS known
-SET ({", ".join(_FROM_INSTANCE)}) = ROW ({", ".join(f"found.{name}" for name in _FROM_INSTANCE)}), updated_at = now()
+SET ({", ".join(_FROM_INSTANCE)}) = ({", ".join(f"found.{name}" for name in _FROM_INSTANCE)}), updated_at = now()
 FROM ({_MINE}) AS r
 CROSS JOIN LATERAL (
     SELECT s.uid, {", ".join(f"i.{name}" for name in _RUNTIME)}, i.effective_at AS runtime_seen_at
@@ -123,9 +123,15 @@ FROM (
 """Lock the machines of some changes, in the order that all writers take."""
 
 STRANGERS = f"""
-SELECT count(*) FROM json_to_recordset($1) AS i (cluster text, namespace text, name text, owner_uid text)
-WHERE NOT EXISTS (SELECT FROM vm_state AS s WHERE {_RUNS.format("s")})
+SELECT count(*) FROM json_to_recordset($1) AS r (cluster text, namespace text, name text, owner_uid text)
+WHERE NOT EXISTS (
+    SELECT FROM vm_state AS s JOIN vm_runtime AS i ON {_RUNS.format("s")}
+    WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.uid = r.owner_uid
+      AND ({", ".join(f"s.{name}" for name in _FROM_INSTANCE)})
+          IS NOT DISTINCT FROM ({", ".join(f"i.{name}" for name in _RUNTIME)}, i.effective_at)
+)
 """
+"""Count the instances whose machine is not known, or does not show them."""
 
 HEARD = """
 INSERT INTO ledger_heard AS known (writer, cluster, kind, last_event_at) VALUES ($1, $2, $3, now())
@@ -237,9 +243,9 @@ class Store:
         return None if found is None else Known(msgspec.json.decode(found[0], type=kind), *found[1:])
 
     def _meet_machines(self, rows: str, until: float) -> None:
-        """Copy the instances' facts once more where a machine was not known yet.
+        """Copy the instances' facts once more where a machine was not known, or does not show them.
 
-        Its first event may be under way in another transaction, which did not see the instance, nor was it seen.
+        Its first event was, or still is, under way in another transaction: neither saw the other.
         """
 
         def work(cursor: psycopg2.extensions.cursor) -> None:

@@ -79,9 +79,18 @@ class Pair:
                        coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint AS version_epoch
             ) AS e"""
 
-    def _on(self, left: str, right: str, names: Sequence[str] = ()) -> str:
-        """The condition that two rows are about the same object, and equal in ``names``."""
-        return " AND ".join(f"{left}.{name} = {right}.{name}" for name in (*self.key, *names))
+    def _on(self, left: str, right: str) -> str:
+        """The condition that two rows are about the same object."""
+        return " AND ".join(f"{left}.{name} = {right}.{name}" for name in self.key)
+
+    def _at(self, known: str, change: str) -> str:
+        """The condition that a row of the history is of the same object and version as a change.
+
+        Only the version's own index can serve it: the primary key's would read all that there is of the object.
+        """
+        found = " AND ".join(f"{known}.{name} = {change}.{name}" for name in ("version_number", "version_time"))
+        rest = (*self.key, "version_epoch", "version_step")
+        return f"{found} AND ({columns(rest, f'{known}.')}) IS NOT DISTINCT FROM ({columns(rest, f'{change}.')})"
 
     def append(self) -> str:
         """One statement that writes what is plainly newer; returns the key, number, step and digest of each.
@@ -99,7 +108,7 @@ class Pair:
                 WHERE NOT (r.below AND $2)
                 ORDER BY {columns(self.key, "r.")}
                 ON CONFLICT ({columns(self.key)}) DO UPDATE
-                SET ({self._states(self.given)}, updated_at) = ROW ({self._states(self.given, "excluded.")}, now())
+                SET ({self._states(self.given)}, updated_at) = ({self._states(self.given, "excluded.")}, now())
                 WHERE ({columns(VERSION, "excluded.")}) > ({columns(VERSION, "known.")})
                   AND excluded.effective_at >= known.effective_at{same}
                 RETURNING *
@@ -127,9 +136,7 @@ class Pair:
             "time": f"r.{self.floor}_time",
             "resource_version": f"r.{self.floor}_version",
             "version_epoch": f"r.{self.floor}_epoch",
-            "version_number": f"r.{self.floor}_version",
-            "version_time": "'-infinity'",
-            "version_step": "2",
+            **self._floor("r"),
             "shape": "1",
             "digest": "0",
             "effective_at": f"r.{self.floor}_time",
@@ -154,6 +161,15 @@ class Pair:
             WHERE r.below AND $2
             ON CONFLICT DO NOTHING"""
 
+    def _floor(self, change: str) -> dict[str, str]:
+        """The version of a complete list, but its epoch, as a change is ordered: by number, or by time."""
+        timed = f"{change}.version_number < 0"
+        return {
+            "version_number": f"CASE WHEN {timed} THEN -1 ELSE {change}.{self.floor}_version END",
+            "version_time": f"CASE WHEN {timed} THEN {change}.{self.floor}_time ELSE '-infinity' END",
+            "version_step": "2::smallint",
+        }
+
     def _sets(self, source: str) -> list[str]:
         names = [self.stored_as.get(name, name) for name in self.given]
         found = names if source == "excluded" else self.given
@@ -172,48 +188,55 @@ class Pair:
             UPDATE {self.history} AS known
             SET {", ".join(f"{name} = r.{name}" for name in self.given)}, recorded_at = now()
             FROM ({self._kept()}) AS r
-            WHERE {self._on("known", "r", VERSION)} AND {_BETTER}"""
+            WHERE {self._at("known", "r")} AND {_BETTER}"""
 
     def _record(self) -> str:
         """Put the versions into the history that it does not hold."""
         return f"""
             INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)})
             SELECT {columns(self.key)}, {columns(self.given)} FROM ({self._kept()}) AS r
-            WHERE NOT EXISTS (SELECT FROM {self.history} AS known WHERE {self._on("known", "r", VERSION)})"""
+            WHERE NOT EXISTS (SELECT FROM {self.history} AS known WHERE {self._at("known", "r")})"""
 
     def _follow(self) -> str:
-        """Bring the state to the newest version of the history."""
+        """Bring the state to the newest version that these changes brought to the history, if it is newer or better."""
         resets = [f"{name} = {sql.replace('excluded.', 'newest.')}" for name, sql in self.reset.items()]
+        floor = ", ".join((f"i.{self.floor}_epoch", *self._floor("i").values()))
+        tombstone = f"SELECT {columns(self.key, 'i.')}, {floor} FROM incoming AS i WHERE i.below"
         return f"""
+            WITH incoming AS ({self._incoming()})
             UPDATE {self.state} AS known
             SET {", ".join([*self._sets("newest"), *resets])}
-            FROM (SELECT DISTINCT {columns(self.key)} FROM ({self._incoming()}) AS r) AS r
-            CROSS JOIN LATERAL (
-                SELECT * FROM {self.history} AS history WHERE {self._on("history", "r")}
-                ORDER BY {", ".join(f"{name} DESC" for name in VERSION)} LIMIT 1
+            FROM (
+                SELECT DISTINCT ON ({columns(self.key, "r.")}) history.*
+                FROM (
+                    SELECT {columns((*self.key, *VERSION))} FROM incoming UNION {tombstone}
+                ) AS r ({columns((*self.key, *VERSION))})
+                JOIN {self.history} AS history ON {self._at("history", "r")}
+                ORDER BY {columns(self.key, "r.")}, {", ".join(f"r.{name} DESC" for name in VERSION)}
             ) AS newest
-            WHERE {self._on("known", "r")}
+            WHERE {self._on("known", "newest")}
+              AND ({columns(VERSION, "newest.")}) >= ({columns(VERSION, "known.")})
               AND ({columns([*VERSION, "id", "digest"], "known.")})
                   IS DISTINCT FROM ({columns([*VERSION, "id", "digest"], "newest.")})"""
 
     def _mark_disordered(self) -> str:
-        """Mark the objects where one of these versions, and a version beside it, have times that go backwards."""
+        """Mark the objects where one of these versions, and the one beside it in time, are in the wrong order."""
 
-        def beside(sign: str, direction: str, wrong: str) -> str:
+        def beside(sign: str, direction: str) -> str:
+            place = ("effective_at", *VERSION)
             return f"""(
-                SELECT history.effective_at {wrong} kept.effective_at FROM {self.history} AS history
-                WHERE {self._on("history", "r")}
-                  AND ({columns(VERSION, "history.")}) {sign} ({columns(VERSION, "r.")})
-                ORDER BY {", ".join(f"history.{name} {direction}" for name in VERSION)} LIMIT 1)"""
+                SELECT ({columns(VERSION, "history.")}) {sign} ({columns(VERSION, "kept.")})
+                FROM {self.history} AS history
+                WHERE {self._on("history", "kept")}
+                  AND ({columns(place, "history.")}) {sign} ({columns(place, "kept.")})
+                ORDER BY {", ".join(f"history.{name} {direction}" for name in place)} LIMIT 1)"""
 
         return f"""
             UPDATE {self.state} AS known SET disordered = true
             FROM (
-                SELECT DISTINCT {columns(self.key, "r.")} FROM ({self._incoming()}) AS r
-                CROSS JOIN LATERAL (
-                    SELECT effective_at FROM {self.history} AS known WHERE {self._on("known", "r", VERSION)} LIMIT 1
-                ) AS kept
-                WHERE {beside(">", "ASC", "<")} OR {beside("<", "DESC", ">")}
+                SELECT DISTINCT {columns(self.key, "kept.")} FROM ({self._incoming()}) AS r
+                JOIN {self.history} AS kept ON {self._at("kept", "r")}
+                WHERE NOT {beside(">", "ASC")} OR NOT {beside("<", "DESC")}
             ) AS r
             WHERE {self._on("known", "r")} AND NOT known.disordered"""
 
@@ -240,7 +263,7 @@ class Pair:
             FROM ({self._incoming()}) AS r
             CROSS JOIN LATERAL (
                 SELECT id, digest, recorded_at FROM {self.history} AS known
-                WHERE {self._on("known", "r", VERSION)} LIMIT 1
+                WHERE {self._at("known", "r")} LIMIT 1
             ) AS history
             CROSS JOIN LATERAL (
                 SELECT {columns(VERSION)} FROM {self.state} AS known WHERE {self._on("known", "r")} LIMIT 1

@@ -4,11 +4,13 @@
 -- The fleet as it was: of each machine the greatest version among those that counted by then.
 -- Where that is the state's, nothing is looked up. Otherwise it is found by index, machine by machine: LATERAL with LIMIT
 -- leaves the planner no other way, whatever its settings. Where times rise with versions it is the last one by time, and
--- the months are read backwards only until one has it, after a glance at the day before, which most often has it; where
--- they do not (disordered), all months are asked.
+-- the months are read backwards only until one has it; where they do not (disordered), all months are asked.
+-- Postgres reads a page of an index to its end, or to the condition's: so the last 48 hours are asked first, which saves
+-- a quarter of the time. UNION ALL with LIMIT 1 asks the next part only where the one before it has nothing.
 -- Not compiled: the estimated cost of a large fleet would have it compiled, which takes longer than it runs.
 -- The numbers are chosen as by the generated columns of vm_state. Of the instancetypes' sizes there is no history.
 CREATE INDEX vm_state_disordered ON vm_state (cluster, namespace, name) WHERE disordered;
+CREATE INDEX vm_runtime_disordered ON vm_runtime (cluster, namespace, name, owner_uid) WHERE disordered;
 
 CREATE FUNCTION virtual_machines_at(moment timestamptz) RETURNS SETOF virtual_machines
 LANGUAGE sql STABLE PARALLEL SAFE SET jit = off
@@ -60,20 +62,20 @@ FROM (
            s.live_vcpus, s.live_memory_bytes, s.runtime_seen_at
     FROM vm_state AS s
     CROSS JOIN LATERAL (
-        SELECT * FROM (
-            (SELECT * FROM vm_history AS h
-             WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
-               AND h.effective_at <= moment AND h.effective_at > moment - interval '1 day'
-             ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-                      h.version_step DESC
-             LIMIT 1)
-            UNION ALL
-            (SELECT * FROM vm_history AS h
-             WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.effective_at <= moment
-             ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-                      h.version_step DESC
-             LIMIT 1)
-        ) AS found LIMIT 1
+        (SELECT * FROM vm_history AS h
+         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+           AND h.effective_at <= moment AND h.effective_at > moment - interval '48 hours'
+         ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                  h.version_step DESC
+         LIMIT 1)
+        UNION ALL
+        (SELECT * FROM vm_history AS h
+         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+           AND h.effective_at <= moment - interval '48 hours'
+         ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                  h.version_step DESC
+         LIMIT 1)
+        LIMIT 1
     ) AS h
     WHERE s.effective_at > moment AND NOT s.disordered AND h.deleted_at IS NULL
     UNION ALL
@@ -93,31 +95,27 @@ FROM (
     ) AS h
     WHERE s.effective_at > moment AND s.disordered AND h.deleted_at IS NULL
 ) AS m
--- What ran of it: as vm_state says, if that is the same machine and says it since then, else as for the machine.
+-- What ran of it: as vm_state says, if that is the same machine and it says so since then; else looked up likewise.
 LEFT JOIN LATERAL (
-    SELECT n.*
-    FROM vm_runtime AS i
-    CROSS JOIN LATERAL (
-        SELECT i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes, i.effective_at
-        WHERE i.effective_at <= moment
-        UNION ALL
-        (SELECT h.node, h.ip_addresses, h.guest_os, h.phase, h.live_vcpus, h.live_memory_bytes, h.effective_at
-         FROM vm_runtime_history AS h
-         WHERE h.cluster = i.cluster AND h.namespace = i.namespace AND h.name = i.name AND h.owner_uid = i.owner_uid
-           AND h.effective_at <= moment AND i.effective_at > moment AND NOT i.disordered
-         ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-                  h.version_step DESC
-         LIMIT 1)
-        UNION ALL
-        (SELECT h.node, h.ip_addresses, h.guest_os, h.phase, h.live_vcpus, h.live_memory_bytes, h.effective_at
-         FROM vm_runtime_history AS h
-         WHERE h.cluster = i.cluster AND h.namespace = i.namespace AND h.name = i.name AND h.owner_uid = i.owner_uid
-           AND h.effective_at <= moment AND i.effective_at > moment AND i.disordered
-         ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
-         LIMIT 1)
-    ) AS n
-    WHERE i.cluster = m.cluster AND i.namespace = m.namespace AND i.name = m.name AND i.owner_uid = m.uid
-      AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
+    (SELECT * FROM vm_runtime_history AS h
+     WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+       AND h.effective_at <= moment AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
+       AND (h.cluster, h.namespace, h.name, h.owner_uid) NOT IN (
+           SELECT i.cluster, i.namespace, i.name, i.owner_uid FROM vm_runtime AS i WHERE i.disordered
+       )
+     ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+              h.version_step DESC
+     LIMIT 1)
+    UNION ALL
+    (SELECT * FROM vm_runtime_history AS h
+     WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+       AND h.effective_at <= moment AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
+       AND (h.cluster, h.namespace, h.name, h.owner_uid) IN (
+           SELECT i.cluster, i.namespace, i.name, i.owner_uid FROM vm_runtime AS i WHERE i.disordered
+       )
+     ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
+     LIMIT 1)
+    LIMIT 1
 ) AS past ON true
 CROSS JOIN LATERAL (
     SELECT m.uid = m.now_uid AND m.runtime_seen_at <= moment,
