@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import datetime
 import functools
 import json
@@ -39,8 +38,7 @@ _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;|$)", re.IGNORECASE
 _TEXT_TYPE = re.compile(r"text/|[^/;\s]+/(?:[^/;\s]+\+)?xml\s*(?:;|$)", re.IGNORECASE)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One CloudEvent.
 
     attributes: every context attribute and extension that was given, by its lower-case name; ``time`` is an aware
@@ -97,7 +95,8 @@ def parse_time(text: object, where: str) -> datetime.datetime:
     """
     if isinstance(text, str) and _TIME.fullmatch(text):
         try:
-            return datetime.datetime.fromisoformat(text.upper()).astimezone(datetime.UTC)
+            time = datetime.datetime.fromisoformat(text.upper())
+            return time if time.tzinfo is datetime.UTC else time.astimezone(datetime.UTC)
         except (ValueError, OverflowError):
             pass  # such as the 30th of February, or the year 0 in UTC
     raise errors.BadEvent(f"{where} {errors.shown(text)} is not an RFC 3339 time")
@@ -187,18 +186,18 @@ def _structured_data(document: dict[str, Json], content_type: object) -> Json | 
 
 def header_attributes(environ: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that the ce- headers carry, unchecked; raise :class:`errors.BadEvent` for no UTF-8."""
-    attributes = {}
-    for key, value in environ.items():
-        if name := _attribute_name(key):
-            plain = value.isascii() and "%" not in value and value[:1] != '"'
-            attributes[name] = value if plain else _header(name, value)
-    return attributes
+    attributes = {name: environ[variable] for variable, name in _attribute_names(tuple(environ))}
+    text = "".join(attributes.values())
+    if text.isascii() and "%" not in text and '"' not in text:
+        return attributes
+    return {name: _header(name, value) for name, value in attributes.items()}
 
 
-@functools.lru_cache(maxsize=1024)  # each request brings the same headers
-def _attribute_name(key: str) -> str | None:
-    """Return the attribute that a variable of the request stands for, if it does."""
-    return key.removeprefix("HTTP_CE_").lower() if key.startswith("HTTP_CE_") else None
+@functools.lru_cache(maxsize=256)  # each sender's requests bring the same headers
+def _attribute_names(variables: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return those of a request's variables that stand for attributes, each with the attribute's name."""
+    prefix = "HTTP_CE_"
+    return [(variable, variable.removeprefix(prefix).lower()) for variable in variables if variable.startswith(prefix)]
 
 
 def _binary(attributes: dict[str, Any], content_type: str, body: bytes) -> Event:

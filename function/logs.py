@@ -6,19 +6,25 @@ Payloads and secrets are never given to a logger: a raw VirtualMachine holds clo
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 
 class Record(logging.LogRecord):
-    """A log record that does not find out what no line of ours says: the caller's file, the thread, the process."""
+    """A log record that does not find out what no line of ours says: the caller's file, the thread, the process.
 
+    fields: what the line says besides, from :func:`tell`; ``extra`` puts it among the record's attributes instead.
+    """
+
+    fields: Mapping[str, object] | None = None
     pathname = filename = module = funcName = ""
     lineno = 0
     thread: int | None = None
@@ -40,13 +46,30 @@ class Record(logging.LogRecord):
         self.created = time.time()
 
 
-_OWN = frozenset(Record("", 0, "", 0, "", (), None).__dict__) | {"exc_text", "message", "asctime", "color_message"}
+def tell(log: logging.Logger, level: int, message: str, fields: Mapping[str, object]) -> None:
+    """Log a message with its fields, as ``extra`` does in twice the time: for the line that each event gets."""
+    if log.isEnabledFor(level):
+        record = Record(log.name, level, "", 0, message, (), None)
+        record.fields = fields
+        log.handle(record)
+
+
+_OWN = frozenset(Record("", 0, "", 0, "", (), None).__dict__) | {
+    "fields",
+    "exc_text",
+    "message",
+    "asctime",
+    "color_message",
+}
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _COLORS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    return {key: value for key, value in record.__dict__.items() if key not in _OWN and value is not None}
+    told = getattr(record, "fields", None)
+    if told is None:
+        told = {key: value for key, value in record.__dict__.items() if key not in _OWN}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,6 +108,58 @@ class TerminalFormatter(logging.Formatter):
         return line.encode("utf-8", "backslashreplace").decode()
 
 
+PIPE_BYTES = 4096
+"""What one call may write to a pipe so that no other process's lines come in between (PIPE_BUF)."""
+
+
+class Lines(logging.Handler):
+    """Writes each line to standard error, or several at once where :func:`gather` was called."""
+
+    later: Callable[[Callable[[], None]], object] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record's line, or keep it until the end of the turn."""
+        try:
+            self._lines.append(self.format(record))
+            if self.later is None:
+                self.flush()
+            elif len(self._lines) == 1:
+                self.later(self.flush)
+        except Exception:
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        lines, self._lines = self._lines, []
+        with contextlib.suppress(OSError, ValueError):
+            for text in _portions(lines):
+                sys.stderr.write(text)
+                sys.stderr.flush()
+
+
+def _portions(lines: Iterable[str]) -> Iterator[str]:
+    """Join lines to texts that a pipe takes at once."""
+    portion = ""
+    for line in lines:
+        if portion and len(portion) + len(line) >= PIPE_BYTES:
+            yield portion
+            portion = ""
+        portion += line + "\n"
+    if portion:
+        yield portion
+
+
+def gather(later: Callable[[Callable[[], None]], object]) -> None:
+    """Let lines be written together: ``later`` is told what to call when this turn of the loop is over."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Lines):
+            handler.later = later
+
+
 def configuration(level: str) -> dict[str, object]:
     """Return the logging configuration (``logging.config.dictConfig``) for this process."""
     formatter = TerminalFormatter if sys.stderr.isatty() else JsonFormatter
@@ -96,7 +171,7 @@ def configuration(level: str) -> dict[str, object]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": formatter}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "handlers": {"stderr": {"()": Lines, "formatter": "line"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             "gunicorn.error": {"level": "INFO", "propagate": True},

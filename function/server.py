@@ -7,7 +7,7 @@ import http
 import json
 import logging.config
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -48,6 +48,19 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
     def __init__(self, *arguments: object, **keywords: object) -> None:
         super().__init__(*arguments, **keywords)
         self._idle: dict[gevent.Greenlet, gevent.Timeout] = {}
+        self._served = 0
+
+    def load_wsgi(self) -> None:
+        """Load the application, and let the log's lines be written together."""
+        super().load_wsgi()
+        logs.gather(self._write_lines)
+
+    def _write_lines(self, write: Callable[[], None]) -> None:
+        """Write the log's lines once for a turn of the loop; at once where a single request is served."""
+        if self._served > 1:
+            gevent.get_hub().loop.run_callback(write)
+        else:
+            write()
 
     @contextlib.contextmanager
     def timeout_ctx(self) -> Iterator[None]:
@@ -63,9 +76,11 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
     def handle_request(self, listener: object, request: object, client: gevent.socket.socket, address: object) -> Any:
         """Serve a request; a body of which nothing comes for a while is broken."""
         client.settimeout(BODY_SECONDS)
+        self._served += 1
         try:
             return super().handle_request(listener, request, client, address)
         finally:
+            self._served -= 1
             client.settimeout(None)
 
     def handle_error(self, request: object, client: gevent.socket.socket, address: object, exc: BaseException) -> None:

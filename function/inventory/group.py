@@ -1,9 +1,9 @@
 """Group commit: requests that arrive while a transaction runs share the next one.
 
 There is no thread of its own and no timer.
-The first request that finds nobody writing leads: it writes all that waits, its own included, tells the others what
-became of theirs, and hands the lead to the first that came meanwhile.
-So an idle service adds no wait, and a busy one pays for a commit once for many events.
+A request that finds nobody writing writes at once; what comes meanwhile gathers in a group.
+The first of a group leads it: it waits for the group's turn, writes what has gathered until then, and tells the others
+what became of theirs. So an idle service adds no wait, and a busy one pays for a commit once for many events.
 """
 
 from __future__ import annotations
@@ -24,19 +24,32 @@ LEAST_SHARE = 0.1
 """Of its patience that a leader must have left: its time is the time of its whole group."""
 
 
-class _Entry(Generic[Item, Result]):
-    """What one request hands in, until when it waits, and where."""
+class _Request(Generic[Item, Result]):
+    """What one request hands in, until when it waits, and what became of it."""
 
-    __slots__ = ("end", "failure", "items", "leads", "results", "wake")
+    __slots__ = ("end", "failure", "items", "results")
 
     def __init__(self, items: Sequence[Item], end: float) -> None:
         self.items = items
         self.end = end
         self.results: Sequence[Result] | None = None
         self.failure: Exception | None = None
-        self.leads = False
-        self.wake = threading.Lock()
-        self.wake.acquire()
+
+
+class _Group(Generic[Item, Result]):
+    """Requests that are written together.
+
+    turn: a lock that is free when the group may be written; only its leader, the first of the requests, waits for it.
+    done: set when every request knows what became of it, or when the leader has left and the next is to lead.
+    """
+
+    __slots__ = ("done", "requests", "size", "turn")
+
+    def __init__(self) -> None:
+        self.requests: list[_Request[Item, Result]] = []
+        self.size = 0
+        self.turn = threading.Lock()
+        self.done = threading.Event()
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -53,95 +66,108 @@ class GroupCommit(Generic[Item, Result]):
         self._most = most
         self._patience = patience
         self._lock = threading.Lock()
-        self._waiting: collections.deque[_Entry[Item, Result]] = collections.deque()
-        self._led = False
+        self._groups: collections.deque[_Group[Item, Result]] = collections.deque()
+        self._writing = False
 
     def submit(self, items: Sequence[Item]) -> Sequence[Result]:
         """Return the results of ``items`` once they are stored; they are stored all or none.
 
         Raises what ``write`` raised for them, and :class:`errors.DatabaseUnavailable` where no answer came in time.
         """
-        entry: _Entry[Item, Result] = _Entry(items, time.monotonic() + self._patience)
-        with self._lock:
-            self._waiting.append(entry)
-            if not self._led:
-                self._led = entry.leads = True
-        if not entry.leads:
-            self._await(entry)
-        if entry.leads:
-            try:
-                self._lead(entry)
-            finally:
-                self._hand_over()
-        if entry.failure is not None:
-            raise entry.failure
-        if entry.results is None:
-            raise errors.DatabaseUnavailable("the database did not answer in time")
-        return entry.results
+        request: _Request[Item, Result] = _Request(items, time.monotonic() + self._patience)
+        group = self._join(request)
+        while request.results is None and request.failure is None:
+            done = group.done  # looked at before the lead is: a leader that leaves changes both, the lead first
+            if group.requests[0] is request:
+                self._lead(group, request)
+            else:
+                done.wait()
+        if request.failure is not None:
+            raise request.failure
+        return request.results or ()
 
-    def _lead(self, entry: _Entry[Item, Result]) -> None:
-        """Write a group; a leader whose patience is all but over leaves that to the next, which may have more."""
-        if entry.end - time.monotonic() > self._patience * LEAST_SHARE:
-            self._store(self._take(), entry.end)
-        else:
-            with self._lock:
-                self._waiting.remove(entry)
-
-    def _await(self, entry: _Entry[Item, Result]) -> None:
-        """Wait until a leader has stored the entry or made it the leader, or patience ends."""
-        if entry.wake.acquire(timeout=max(0.0, entry.end - time.monotonic())):
-            return
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their group's turn."""
         with self._lock:
-            if entry.leads:  # the lead came in the very moment that patience ended
-                entry.wake.acquire()
-            elif entry in self._waiting:
-                self._waiting.remove(entry)
+            return sum([len(group.requests) for group in self._groups])
 
-    def _take(self) -> list[_Entry[Item, Result]]:
-        """Take a group from the front of the queue; the leader's own entry is its first."""
+    def _join(self, request: _Request[Item, Result]) -> _Group[Item, Result]:
+        """Put a request into the group that gathers, or make it the first of another."""
         with self._lock:
-            group = [self._waiting.popleft()]
-            size = len(group[0].items)
-            while self._waiting and size + len(self._waiting[0].items) <= self._most:
-                size += len(self._waiting[0].items)
-                group.append(self._waiting.popleft())
+            group = self._groups[-1] if self._groups else None
+            if group is None or group.size + len(request.items) > self._most:
+                group = _Group()
+                if self._writing:
+                    group.turn.acquire()
+                self._writing = True
+                self._groups.append(group)
+            group.requests.append(request)
+            group.size += len(request.items)
         return group
 
-    def _store(self, group: list[_Entry[Item, Result]], end: float) -> None:
-        """Write the group's items together; a value that can never be stored fails its own request and no other.
+    def _lead(self, group: _Group[Item, Result], request: _Request[Item, Result]) -> None:
+        """Write the group at its turn; a leader whose patience is all but over leaves that to the next."""
+        closed = False
+        try:
+            if group.turn.acquire(timeout=max(0.0, request.end - time.monotonic())):
+                if request.end - time.monotonic() > self._patience * LEAST_SHARE:
+                    with self._lock:
+                        self._groups.popleft()
+                    closed = True
+                    self._store(group.requests, request.end)
+                else:
+                    group.turn.release()
+        finally:
+            if closed:
+                with self._lock:
+                    self._pass_turn()
+                group.done.set()
+            else:
+                request.failure = errors.DatabaseUnavailable("the database did not answer in time")
+                self._leave(group)
+
+    def _leave(self, group: _Group[Item, Result]) -> None:
+        """Take the leader out of its group; the next of it leads."""
+        with self._lock:
+            del group.requests[0]
+            done, group.done = group.done, threading.Event()
+            if not group.requests:
+                self._groups.remove(group)
+                if group.turn.acquire(blocking=False):
+                    self._pass_turn()
+        done.set()
+
+    def _pass_turn(self) -> None:
+        """Let the next group be written."""
+        if self._groups:
+            self._groups[0].turn.release()
+        else:
+            self._writing = False
+
+    def _store(self, requests: list[_Request[Item, Result]], end: float) -> None:
+        """Write the requests' items together; a value that can never be stored fails its own request and no other.
 
         ``end`` is the leader's: it came first, so nobody in the group has less time left.
         """
         try:
-            results = self._write([item for entry in group for item in entry.items], end - time.monotonic())
+            results = self._write([item for request in requests for item in request.items], end - time.monotonic())
         except errors.BadEvent as exc:
-            if len(group) == 1:
-                self._settle(group[0], failure=exc)
+            if len(requests) == 1:
+                requests[0].failure = exc
                 return
-            middle = len(group) // 2
-            self._store(group[:middle], end)
-            self._store(group[middle:], end)
-        except Exception as exc:
-            for entry in group:
-                self._settle(entry, failure=exc)
+            middle = len(requests) // 2
+            self._store(requests[:middle], end)
+            self._store(requests[middle:], end)
+        except BaseException as exc:
+            failure = exc if isinstance(exc, Exception) else errors.DatabaseUnavailable("the writing was broken off")
+            for request in requests:
+                request.failure = failure
+            if failure is not exc:
+                raise
         else:
             first = 0
-            for entry in group:
-                beyond = first + len(entry.items)
-                self._settle(entry, results=results[first:beyond])
+            for request in requests:
+                beyond = first + len(request.items)
+                request.results = results[first:beyond]
                 first = beyond
-
-    @staticmethod
-    def _settle(
-        entry: _Entry[Item, Result], *, results: Sequence[Result] | None = None, failure: Exception | None = None
-    ) -> None:
-        entry.results, entry.failure = results, failure
-        entry.wake.release()
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            if self._waiting:
-                self._waiting[0].leads = True
-                self._waiting[0].wake.release()
-            else:
-                self._led = False

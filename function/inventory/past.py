@@ -7,8 +7,8 @@ What goes, machine by machine, in short transactions:
 
 The newest version of each machine and of its instances stays, however old.
 So whatever is asked of the kept span, by ``virtual_machines_at`` or ``vm_changes``, has the same facts as before.
-A month that is past ``older_than`` goes as a table: what was kept of it moves to the table before the first month, which
-takes over its span, so an event that comes late still has a place.
+A month that is past ``older_than`` goes as a table: what was kept of it moves to the table before the first month,
+which takes over its span, so an event that comes late still has a place.
 
 Tables are made and dropped, so this runs as their owner, as ``migrate`` does.
 """

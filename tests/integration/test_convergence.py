@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import datetime
 import itertools
 import random
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import hypothesis
+import msgspec
 import pytest
 from hypothesis import strategies as st
 
@@ -200,6 +200,6 @@ def test_python_and_postgres_order_ids_alike(db: database.Database, query: Query
     )
     ids = ["B", "a", "Z", "_", "é", "ß", "\uff5a", "🐧", "10", "9", " ", "a "]
     for name in ids:
-        renamed = dataclasses.replace(base, attributes={**base.attributes, "id": name})
+        renamed = msgspec.structs.replace(base, attributes={**base.attributes, "id": name})
         store.Store(db).write([vm.change(renamed, cluster_name="c")])
     assert query("SELECT id FROM vm_state") == [(min(ids),)]

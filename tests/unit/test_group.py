@@ -50,7 +50,7 @@ def held(
     rest = []
     for item in items:
         rest.append(pool.submit(commit.submit, [item]))
-        while len(commit._waiting) < len(rest):
+        while commit.waiting < len(rest):
             threading.Event().wait(0.001)
     return [first, *rest]
 
@@ -144,7 +144,7 @@ def test_a_leader_with_no_time_left_leaves_the_lead(pool: concurrent.futures.Thr
     first, tired = held(gate, commit, pool, "a")
     threading.Event().wait(0.95)
     fresh = pool.submit(commit.submit, ["b"])
-    while len(commit._waiting) < 2:
+    while commit.waiting < 2:
         threading.Event().wait(0.001)
     gate.open.set()
     with pytest.raises(errors.DatabaseUnavailable):
