@@ -6,9 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 export PORT ?= 8080
 BIN := .venv/bin
 
-.PHONY: help run demo show psql test lint bench lock clean
+.PHONY: help run demo show psql test lint bench bench-reconcile lock clean
 help:  ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 run: .venv/ready  ## Run the receiver on :8080 (PORT) over an embedded Postgres
 	@$(BIN)/python -m dev.run
@@ -28,8 +28,11 @@ test: .venv/ready  ## Run all tests
 lint: .venv/ready  ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: .venv/ready  ## Measure against bare Flask and the published way
+bench: .venv/ready  ## Measure against bare Flask and the published way, in two minutes
 	@$(BIN)/python -m bench
+
+bench-reconcile: .venv/ready  ## Measure the reconcile of 10,000 VMs
+	@$(BIN)/python -m bench.reconcile
 
 lock: .venv/ready  ## Pin every dependency anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate requirements.txt -o requirements.lock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flask
 
 app = flask.Flask("bare")
+app.extensions["vmledger.close"] = lambda: None  # gunicorn.conf.py closes the application at its end
 
 
 @app.post("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from typing import Any
@@ -9,8 +10,21 @@ from typing import Any
 from bench import load
 
 ADDRESS = "https://10.96.0.1:443"
+NAMESPACE = "bench"
 UPDATE = "dev.knative.apiserver.resource.update"
-RUN = f"{time.time_ns():x}"
+BEGAN = time.time_ns() // 1000
+"""When the benchmark began, in microseconds: the time of event 0. What was filled in before is older."""
+STEP = 10
+"""Microseconds from one event to the next."""
+RUN = f"{BEGAN:x}"
+STRIDE = 7919
+"""A prime: events meet the VMs in a jumble, as in life, and each as often as the others."""
+_SUBJECT = f"Ce-Subject: /apis/kubevirt.io/v1/namespaces/{NAMESPACE}/virtualmachines/".encode()
+
+
+def identifier(number: int | str) -> str:
+    """Return the CloudEvent's id of the n-th request."""
+    return f"{RUN}-{number}"
 
 
 def flat(machines: int) -> load.Render:
@@ -19,21 +33,10 @@ def flat(machines: int) -> load.Render:
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 0\r\n"
         "Ce-Cpucores: 4\r\nCe-Cpusockets: 2\r\nCe-Kind: VirtualMachine\r\nCe-Memory: 8Gi\r\nCe-Network: default\r\n"
         f"Ce-Source: {ADDRESS}\r\nCe-Specversion: 1.0\r\nCe-Storageclass: coe-netapp-san\r\nCe-Type: {UPDATE}\r\n"
-        "Ce-Namespace: bench\r\nCe-Knativearrivaltime: 2026-11-22T00:58:00.964680178Z\r\nKn-Namespace: ns\r\n"
+        f"Ce-Namespace: {NAMESPACE}\r\nCe-Knativearrivaltime: 2026-11-22T00:58:00.964680178Z\r\nKn-Namespace: ns\r\n"
         "Prefer: reply\r\nAccept-Encoding: gzip\r\n"
     ).encode()
-
-    def render(number: int) -> bytes:
-        name = b"vm-%d" % (number % machines)
-        return (
-            head
-            + b"Ce-Id: %s-%d\r\nCe-Name: %s\r\n" % (RUN.encode(), number, name)
-            + b"Ce-Subject: /apis/kubevirt.io/v1/namespaces/bench/virtualmachines/%s\r\n" % name
-            + b"Ce-Time: 2026-11-22T%02d:%02d:%02d.%06dZ\r\n\r\n"
-            % (number // 3600000 % 24, number // 60000 % 60, number // 1000 % 60, number % 1000)
-        )
-
-    return render
+    return lambda number: head + _attributes(number, machine("vm", number, machines)) + b"\r\n"
 
 
 def objects(machines: int) -> load.Render:
@@ -43,23 +46,34 @@ def objects(machines: int) -> load.Render:
     head = (
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\n"
         f"Ce-Apiversion: kubevirt.io/v1\r\nCe-Kind: VirtualMachine\r\nCe-Source: {ADDRESS}\r\nCe-Specversion: 1.0\r\n"
-        f"Ce-Type: {UPDATE}\r\nCe-Namespace: bench\r\nCe-Time: 2026-11-22T01:27:18.865533737Z\r\n"
+        f"Ce-Type: {UPDATE}\r\nCe-Namespace: {NAMESPACE}\r\n"
         "Ce-Knativearrivaltime: 2026-11-22T01:27:18.865890505Z\r\nKn-Namespace: ns\r\nPrefer: reply\r\n"
         "Accept-Encoding: gzip\r\n"
     ).encode()
 
     def render(number: int) -> bytes:
-        name = b"object-%d" % (number % machines)
+        name = machine("object", number, machines)
         whole = b"".join((before, name, between, b"%d" % (number + 1), after))
-        return (
-            head
-            + b"Ce-Id: %s-%d\r\nCe-Name: %s\r\n" % (RUN.encode(), number, name)
-            + b"Ce-Subject: /apis/kubevirt.io/v1/namespaces/bench/virtualmachines/%s\r\n" % name
-            + b"Content-Length: %d\r\n\r\n" % len(whole)
-            + whole
-        )
+        return head + _attributes(number, name) + b"Content-Length: %d\r\n\r\n" % len(whole) + whole
 
     return render
+
+
+def machine(prefix: str, number: int, machines: int) -> bytes:
+    """Return the name of the VM that the n-th request is about."""
+    return b"%s-%06d" % (prefix.encode(), number * STRIDE % machines)
+
+
+def _attributes(number: int, name: bytes) -> bytes:
+    """The headers in which an event differs from the others."""
+    second, micros = divmod(BEGAN + number * STEP, 1_000_000)
+    values = (identifier(number).encode(), name, _second(second), micros, _SUBJECT, name)
+    return b"Ce-Id: %s\r\nCe-Name: %s\r\nCe-Time: %s.%06dZ\r\n%s%s\r\n" % values
+
+
+@functools.lru_cache
+def _second(second: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
 
 
 def _machine() -> dict[str, Any]:
@@ -99,7 +113,7 @@ def _machine() -> dict[str, Any]:
         "kind": "VirtualMachine",
         "metadata": {
             "name": "@",
-            "namespace": "bench",
+            "namespace": NAMESPACE,
             "uid": "9467e988-29fb-4e31-bbfe-e7f2642ea7fa",
             "resourceVersion": "@",
             "generation": 3,
@@ -141,4 +155,4 @@ def others() -> load.Render:
         f"Ce-Source: {ADDRESS}\r\nCe-Specversion: 1.0\r\nCe-Type: dev.knative.apiserver.resource.add\r\n"
         f"Ce-Namespace: shop\r\nCe-Name: web-1.17f\r\nContent-Length: {len(body)}\r\n"
     ).encode()
-    return lambda number: head + b"Ce-Id: %s-%d\r\n\r\n" % (RUN.encode(), number) + body
+    return lambda number: head + b"Ce-Id: %s\r\n\r\n" % identifier(number).encode() + body

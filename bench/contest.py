@@ -1,0 +1,87 @@
+"""Who is measured against whom: a kind of request sent to a server, and where its events must be afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import psycopg2
+import psycopg2.extensions
+
+from bench import fleet, load, published, requests, servers
+
+MACHINES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Postgres:
+    """The server's parent process, and the URLs of its databases: of few VMs, and of very many, if there is one."""
+
+    pid: int
+    url: str
+    large: str | None
+
+
+@dataclasses.dataclass
+class Contestant:
+    """A kind of request and a server; ``stored`` is the database and the table where the events must be, if any."""
+
+    server: servers.Server
+    render: load.Render
+    stored: tuple[str, str] | None = None
+    sent: list[range] = dataclasses.field(default_factory=list)
+    """The numbers of the requests that were answered with 2xx."""
+
+    @property
+    def events(self) -> int:
+        """How many were sent."""
+        return sum(map(len, self.sent))
+
+    def found(self) -> int:
+        """Look for each event in the table; return how many are there, each counted once."""
+        if self.stored is None:
+            return 0
+        url, table = self.stored
+        with query(url) as cursor:
+            cursor.execute("CREATE TEMP TABLE sent (id text PRIMARY KEY)")
+            for numbers in self.sent:
+                cursor.execute(
+                    "INSERT INTO sent SELECT %s || number FROM generate_series(%s, %s) AS number",
+                    [requests.identifier(""), numbers.start, numbers.stop - 1],
+                )
+            cursor.execute(f"ANALYZE sent; SELECT count(DISTINCT id) FROM sent JOIN {table} USING (id)")
+            [count] = cursor.fetchone() or [0]
+        return int(count)
+
+
+def enter(stack: contextlib.ExitStack, database: Postgres) -> dict[str, Contestant]:
+    """Start all servers; those whose ratio is asked for are loaded one after the other, so their order matters."""
+    url, large = database.url, database.large
+    with query(url) as cursor:
+        cursor.execute(published.TABLE)
+    bare = stack.enter_context(servers.served(servers.bare()))
+    ours = stack.enter_context(servers.served(servers.vmledger(url)))
+    way = stack.enter_context(servers.served(servers.published(url)))
+    flat, objects, others = requests.flat(MACHINES), requests.objects(MACHINES), requests.others()
+    found = {"bare": Contestant(bare, flat), "flat": Contestant(ours, flat, (url, "vm_history"))}
+    if large is not None:
+        pod = stack.enter_context(servers.served(servers.vmledger(large)))
+        found["fleet"] = Contestant(pod, requests.flat(fleet.MACHINES), (large, "vm_history"))
+    return found | {
+        "objects": Contestant(ours, objects, (url, "vm_history")),
+        "published": Contestant(way, flat, (url, "published")),
+        "others": Contestant(ours, others),
+        "bare others": Contestant(bare, others),
+    }
+
+
+@contextlib.contextmanager
+def query(url: str) -> Iterator[psycopg2.extensions.cursor]:
+    """Run some SQL in a transaction on a connection of its own."""
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:
+            yield cursor
+    finally:
+        connection.close()

@@ -1,0 +1,62 @@
+"""The Postgres of a benchmark: a server of its own with its usual settings, and migrated databases."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psycopg2
+
+from bench import fleet, servers
+from bench.progress import Progress
+from dev import postgres
+
+LARGE = "fleet"
+"""The database that is filled; the other is Postgres' own."""
+
+
+@contextlib.contextmanager
+def running(folder: pathlib.Path, progress: Progress, months: int | None = None) -> Iterator[postgres.Postgres]:
+    """Run a server with a migrated database, and a large one whose history is spread over ``months``, if any."""
+    progress.say("starting Postgres")
+    if months is not None:
+        _fill(folder, progress, months)
+    server = postgres.Postgres(folder)
+    server.start()
+    try:
+        _migrate(server.url())
+        yield server
+    finally:
+        server.stop()
+
+
+def _fill(folder: pathlib.Path, progress: Progress, months: int) -> None:
+    """Fill the large database with a server that is set for that."""
+    server = postgres.Postgres(folder, settings=fleet.SETTINGS)
+    server.start()
+    try:
+        progress.say(f"filling in {fleet.MACHINES:,} VMs with {fleet.MACHINES * fleet.VERSIONS:,} rows of history")
+        _create(server.url())
+        _migrate(server.url(database=LARGE))
+        fleet.fill(server.url(database=LARGE), months)
+    finally:
+        server.stop()
+    os.sync()
+
+
+def _create(url: str) -> None:
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {LARGE}")
+    connection.close()
+
+
+def _migrate(url: str) -> None:
+    environ = {**os.environ, "DATABASE_URL": url}
+    command = [sys.executable, "-m", "function", "migrate"]
+    subprocess.run(command, env=environ, cwd=servers.ROOT, check=True, stdout=subprocess.DEVNULL)
