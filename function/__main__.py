@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from function import config, errors
-from function.inventory import health, past, report
+from function.inventory import command, health, past
 from function.scaling import dryrun
 
 DATABASE_HELP = """\
@@ -56,25 +56,10 @@ def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "reconcile",
         help="make the ledger equal to the cluster",
         description="Make the ledger equal to the cluster, whatever the events left out.",
-        epilog=report.HELP,
+        epilog=command.HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    reconcile.add_argument("--dry-run", action="store_true", help="print what would change as a table; change nothing")
-    reconcile.add_argument(
-        "--force", action="store_true", help="delete more than RECONCILE_MAX_DELETES percent of the virtual machines"
-    )
-    reconcile.add_argument(
-        "--accept-rewind",
-        action="store_true",
-        help="the cluster was restored from a backup and counts resource versions from lower again",
-    )
-    reconcile.add_argument(
-        "--accept-cluster", action="store_true", help="another cluster has taken the place of the one of this name"
-    )
-    reconcile.add_argument("--repaired-ok", action="store_true", help="exit with 0, not 3, when something was repaired")
-    reconcile.add_argument(
-        "--page-size", type=report.page_size, default=500, metavar="N", help="objects in a page of the list (500)"
-    )
+    command.add_options(reconcile)
 
 
 def _add_health(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -120,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "health":
             return health.run(settings, sys.stdout, cluster=given.cluster)
         if given.command == "reconcile":
-            return report.command(settings, given)
+            return command.run(settings, given)
         if given.command == "prune":
             past.run(settings, given.older_than, given.redundant_after, dry_run=given.dry_run, out=sys.stdout)
             return 0

@@ -77,6 +77,16 @@ class _Deadline(threading.local):
 _deadline = _Deadline()
 
 
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let this thread wait no longer than that for a server; a frozen one says nothing itself."""
+    _deadline.at = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _deadline.at = float("inf")
+
+
 def _wait(connection: Connection) -> None:
     """Wait for the server as libpq asks, until the deadline; psycopg2 calls this wherever it would block."""
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -25,8 +24,6 @@ from function import database, errors, kube
 from function.inventory import instance, store, tables, versions, vm
 
 AnyRow = TypeVar("AnyRow", bound=versions.Row)
-
-log = logging.getLogger(__name__)
 
 STATEMENT_SECONDS = 60.0
 """A fleet of a million is counted in less."""
@@ -177,7 +174,7 @@ class Lists:
 
     def open(self) -> None:
         """Connect."""
-        with database.translated(), _within(database.CONNECT_SECONDS):
+        with database.translated(), database.within(database.CONNECT_SECONDS):
             self._connection = database.connect(database.resolved(self._keywords, database.CONNECT_SECONDS))
             with self._connection.cursor() as cursor:
                 cursor.execute(SESSION)
@@ -259,7 +256,7 @@ class Lists:
         known = {"kind": kind.name, **dataclasses.asdict(moment)}
         while found := self._ask(_lost(kind), after=after, batch=BATCH, **known):
             rows = [msgspec.json.decode(row[0], type=kind.row) for row in found]
-            yield [Lost(row, rest[1], _version(rest[2:])) for row, rest in zip(rows, found, strict=True)]
+            yield [Lost(row, rest[1], versions.Version(*rest[2:])) for row, rest in zip(rows, found, strict=True)]
             after = tuple(getattr(rows[-1], name) for name in kind.place)
 
     def complete(self, kind: Kind[Any], moment: Moment) -> None:
@@ -312,7 +309,7 @@ class Lists:
             if self._connection is None or self._connection.closed:
                 raise errors.DatabaseUnavailable("the connection to the database was lost")
             try:
-                with _translated(), _within(STATEMENT_SECONDS + 1), self._connection.cursor() as cursor:
+                with _translated(), database.within(STATEMENT_SECONDS + 1), self._connection.cursor() as cursor:
                     cursor.execute(sql, {"cluster": self._cluster, **parameters})
                     return cursor.fetchall() if cursor.description else []
             except _Busy:
@@ -338,20 +335,6 @@ def _translated() -> Iterator[None]:
             sentence = f"the database did not finish within {STATEMENT_SECONDS:g} seconds"
             raise errors.DatabaseUnavailable(sentence) from exc
         raise
-
-
-@contextlib.contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Let this thread wait no longer for the server; a frozen one says nothing itself."""
-    database._deadline.at = time.monotonic() + seconds
-    try:
-        yield
-    finally:
-        database._deadline.at = float("inf")
-
-
-def _version(row: Sequence[Any]) -> versions.Version:
-    return versions.Version(*row)
 
 
 def _standing(row: Sequence[Any]) -> Standing | None:

@@ -396,13 +396,14 @@ class _Reconciliation:
             for batch in self.lists.unsized(moment):
                 try:
                     found = list(readers.map(self._sized, batch))
-                    failed += [sentence for sentence in found if isinstance(sentence, str)]
-                    if len(failed) == len(found):
-                        self.api.cluster_uid()  # is it all of the API?
+                    sized = [each for each in found if not isinstance(each, str)]
+                    failed += [each for each in found if isinstance(each, str)]
+                    if not sized:
+                        self.api.cluster_uid()  # it raises where it is not these machines but the API
                 except errors.VmledgerError as exc:
                     failed.append(str(exc))
                     break
-                self.done.sized += self.lists.size([sized for sized in found if not isinstance(sized, str)])
+                self.done.sized += self.lists.size(sized)
                 self.talk.progress("sizes", self.done.sized, self.done.sized)
         if failed:
             extra = {"action": "reconcile.unsized", "count": len(failed), "reason": failed[0]}

@@ -67,6 +67,13 @@ def started(environ: Environ, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+def midway(api: kubernetes.ApiServer, process: subprocess.Popen[str]) -> None:
+    """Wait until its list has begun."""
+    while len(api.calls) < 3:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.01)
+
+
 def lines(text: str) -> list[dict[str, Any]]:
     """JSON, a line each."""
     return [json.loads(line) for line in text.splitlines()]
@@ -164,8 +171,7 @@ def test_one_that_is_stopped_says_so(
     """Exit code 5, a row and a sentence, no traceback; and the next run goes through."""
     api.on_page(lambda _: time.sleep(1))
     with started(environ, "--page-size", "2") as process:
-        while len(api.calls) < 3:
-            time.sleep(0.01)
+        midway(api, process)
         process.send_signal(how)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 5
@@ -183,8 +189,7 @@ def test_one_that_is_killed_does_not_stand_in_the_way(
     """Its lock goes with its connection, and what it noted is forgotten."""
     api.on_page(lambda _: time.sleep(1))
     with started(environ, "--page-size", "2") as process:
-        while len(api.calls) < 3:
-            time.sleep(0.01)
+        midway(api, process)
         process.kill()
         process.wait()
     api.calm()

@@ -860,6 +860,32 @@ def test_a_size_that_cannot_be_looked_up_is_a_warning(
     assert query(SIZES) == [("web", None, None, None, None)]
 
 
+def test_sizes_are_not_asked_for_of_an_api_that_is_away(
+    api: kubernetes.ApiServer, again: Reconcile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question would wait for its end."""
+    monkeypatch.setattr(listing, "BATCH", 3)
+    for number in range(12):
+        api.create(machines.vm(f"vm-{number:02}", instancetype="u1.large"))
+    api.on_page(lambda page: api.tokens.clear() if page["kind"] == "VirtualMachineInstanceList" else None)
+    assert again(page=50).outcome == "repaired"
+    assert len([call for call in api.calls if "expand" in call]) == 3
+
+
+def test_one_size_that_is_not_known_hides_no_other(
+    api: kubernetes.ApiServer, again: Reconcile, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever came before it."""
+    monkeypatch.setattr(listing, "BATCH", 1)
+    for name in ("a", "b", "c"):
+        api.create(machines.revision(name, cpus=4))
+        api.create(machines.vm(name, instancetype="u1.large"))
+        api.update(kube.VMS, "shop", name, machines.revised(name))
+    api.update(kube.CONTROLLER_REVISIONS, "shop", "a", {"data": {"spec": {"cpu": {"guest": "many"}}}})
+    assert again().sized == 2
+    assert query("SELECT name, vcpus FROM virtual_machines ORDER BY 1") == [("a", None), ("b", 4), ("c", 4)]
+
+
 # A dry run
 
 

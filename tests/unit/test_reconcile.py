@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from function import __main__, config, errors, events
-from function.inventory import instance, listing, reconcile, report, versions, vm
+from function.inventory import command, instance, listing, reconcile, report, versions, vm
 from tests import machines
 
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
@@ -172,17 +172,17 @@ def test_a_run_comes_to_an_outcome(done: dict[str, Any], outcome: str) -> None:
     run = reconcile.Run(cluster="east", **done)
     run.finish()
     assert run.outcome == outcome
-    assert report.EXIT_CODES[run.outcome] == {"clean": 0, "repaired": 3, "failed": 5}[outcome]
+    assert command.EXIT_CODES[run.outcome] == {"clean": 0, "repaired": 3, "failed": 5}[outcome]
 
 
 def test_a_summary_is_in_words() -> None:
     """What did not happen is not said."""
     run = reconcile.Run(cluster="east", outcome="repaired", seen=12, missed_adds=2, list_version=7, seconds=1.25)
-    assert report.summary(run) == [
+    assert command.summary(run) == [
         "east: repaired; 12 virtual machines in the cluster, list version 7, 1.2 s",
         "       2 added",
     ]
-    assert report.summary(dataclasses.replace(run, dry_run=True))[1] == "       2 would be added"
+    assert command.summary(dataclasses.replace(run, dry_run=True))[1] == "       2 would be added"
 
 
 def test_the_table_has_one_head() -> None:
@@ -212,7 +212,7 @@ def test_the_help_names_each_exit_code(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         __main__.parser().parse_args(["reconcile", "--help"])
     said = capsys.readouterr().out
-    for outcome, code in report.EXIT_CODES.items():
+    for outcome, code in command.EXIT_CODES.items():
         assert f"  {code}  {outcome}" in said
 
 

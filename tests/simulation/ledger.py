@@ -1,0 +1,266 @@
+"""What the ledger's tables hold, and what must be true of it; each claim raises AssertionError with the row that lies.
+
+Two sides are compared: rows as Postgres gives them, and what happened in the cluster, mapped by the code's own mapping
+(its samples are tested elsewhere): so what is tested here is which version a row shows, and that it shows all of it.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+
+from function import kube
+from function.inventory import instance, kubevirt, store, versions, vm
+from tests.simulation import world
+
+Row = Mapping[str, Any]
+
+LEDGER = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history", "clusters")
+NOTES = ("reconcile_seen", "reconcile_runs", "ledger_heard")
+RUNTIME = ("node", "ip_addresses", "guest_os", "phase", "live_vcpus", "live_memory_bytes")
+ORDER = ("version_epoch", "version_number", "version_time", "version_step")
+SPOILED = "spoiled"
+"""The id of rows that somebody changed by hand."""
+
+
+class Tables:
+    """The ledger's tables, read by a connection that is opened again when it is lost."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg2.extensions.connection | None = None
+
+    def query(self, sql: str, *parameters: Any) -> list[Row]:
+        """Run SQL; return the rows, if it gives any."""
+        if self._connection is None or self._connection.closed:
+            self._connection = psycopg2.connect(self._url, cursor_factory=psycopg2.extras.RealDictCursor)
+            self._connection.autocommit = True
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+        except psycopg2.OperationalError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def empty(self) -> None:
+        """Empty all tables. By DELETE: a TRUNCATE would make Postgres plan all prepared statements anew."""
+        self.query(";".join(f"DELETE FROM {table}" for table in (*LEDGER, *NOTES)))
+
+    def spoil(self, where: world.Place, change: Mapping[str, Any] | None) -> None:
+        """Change what the state, and the history at the same version, say of a machine; None: forget it altogether."""
+        here = "namespace = %s AND name = %s"
+        if change is None:
+            self.query(f"DELETE FROM vm_state WHERE {here}; DELETE FROM vm_history WHERE {here}", *where, *where)
+            return
+        version = f"SELECT cluster, namespace, name, {', '.join(ORDER)} FROM vm_state WHERE {here}"
+        for table in ("vm_history", "vm_state"):
+            names = {name: f"spec_{name}" if table == "vm_state" and name == "vcpus" else name for name in change}
+            self.query(
+                f"UPDATE {table} SET id = %s, {', '.join(f'{name} = %s' for name in names.values())}"
+                f" WHERE (cluster, namespace, name, {', '.join(ORDER)}) IN ({version})",
+                SPOILED,
+                *change.values(),
+                *where,
+            )
+
+    def live(self) -> dict[world.Place, Row]:
+        """Return the machines of the cluster that live."""
+        rows = self.query("SELECT * FROM vm_state WHERE cluster = %s AND deleted_at IS NULL", world.CLUSTER)
+        return {(row["namespace"], row["name"]): _told(row) for row in rows}
+
+    def epochs(self) -> int:
+        """Return how often a restored backup was accepted."""
+        [row] = self.query("SELECT coalesce(max(cardinality(epochs)), 0) AS count FROM clusters")
+        return int(row["count"])
+
+    def all(self) -> frozenset[tuple[str, str]]:
+        """Return every row of the ledger as a text, with its table."""
+        rows = " UNION ALL ".join(f"SELECT '{table}' AS name, t::text AS row FROM {table} AS t" for table in LEDGER)
+        return frozenset((each["name"], each["row"]) for each in self.query(rows))
+
+    def rows(self, table: str, texts: Iterable[str]) -> list[Row]:
+        """Return the rows of a table that have these texts."""
+        found = self.query(f"SELECT * FROM {table} AS t WHERE t::text = ANY(%s)", list(texts))
+        return [_told(row) for row in found] if table == "vm_state" else found
+
+
+def _told(row: Row) -> Row:
+    """Return a row of the state with what the machine itself says under the history's names; the rest is said_*."""
+    own = {"vcpus": row["spec_vcpus"], "memory_bytes": row["spec_memory_bytes"]}
+    return {**row, "said_vcpus": row["vcpus"], "said_bytes": row["memory_bytes"], **own}
+
+
+def was_true(
+    tables: Tables,
+    rows: Iterable[tuple[str, str]],
+    told: Mapping[str, world.Envelope],
+    past: world.World,
+    *,
+    strict: Callable[[world.Place], bool],
+) -> list[Row]:
+    """Every row says what was true once: what an event said, what a list held, or that a list lacked it.
+
+    Returns the rows of the states. rows: tables and texts. told: all events that were sent, by id.
+    strict: no backup was restored, so that a list can be told by its version.
+    """
+    texts = collections.defaultdict(list)
+    for table, text in rows:
+        texts[table].append(text)
+    found = {table: tables.rows(table, texts[table]) for table in set(texts) - {"clusters"}}
+    for row in itertools.chain(*found.values()):
+        _was_true(
+            row, told, past, strict((row["namespace"], row["name"])), kube.VMIS if "owner_uid" in row else kube.VMS
+        )
+    return [*found.get("vm_state", ()), *found.get("vm_runtime", ())]
+
+
+def shown(row: Row, told: Mapping[str, world.Envelope]) -> int:
+    """Return which change of the cluster a row shows, by its version."""
+    listed: int = row["resource_version"]
+    return told[row["id"]].happening.version if row["id"] in told else listed
+
+
+def _was_true(
+    row: Row, told: Mapping[str, world.Envelope], past: world.World, strict: bool, resource: kube.Resource
+) -> None:
+    where = (row["namespace"], row["name"])
+    if row["id"] == SPOILED:
+        return
+    if "instancetype_vcpus" in row and row["instancetype_vcpus"] is not None:
+        kept = row["instancetype_vcpus"], row["instancetype_memory_bytes"]
+        name = (row["instancetype"] or "/none").partition("/")[2]
+        assert kept == _size(name), f"another instancetype's size: {row}"
+    if row["id"] in told:
+        envelope = told[row["id"]]
+        change = _change(envelope)
+        assert change is not None, f"this concerns no machine: {row}"
+        assert (row["deleted_at"] is None) == (envelope.happening.step != "delete"), f"dead or alive: {row}"
+        assert row["resource_version"] in (None, envelope.happening.version), f"of another version: {row}"
+        _same(row, {name: getattr(change.row, name) for name in change.row.__struct_fields__})
+        return
+    assert row["type"].startswith("vmledger.reconcile."), f"nobody said this: {row}"
+    listed = row["resource_version"]
+    if row["type"].endswith(".delete"):
+        gone = past.absent(resource, where, listed, row.get("owner_uid"))
+        assert row["deleted_at"] is not None, f"a delete of what lives: {row}"
+        assert gone or not strict, f"the list held what this says it lacked: {row}"
+        return
+    assert row["deleted_at"] is None, f"no delete, and deleted: {row}"
+    held = [each.object for each in past.happened(resource, where) if each.version == listed]
+    assert any(_differences(row, _facts(each)) == {} for each in held), f"no list ever held this: {row}"
+
+
+def consistent(tables: Tables) -> None:
+    """Each state is the newest version of its history, no history has a version twice, and what runs is joined."""
+    for pair in (store.MACHINES, store.INSTANCES):
+        key, order = ", ".join(pair.key), ", ".join(ORDER)
+        newest = f"SELECT DISTINCT ON ({key}) {key}, {order}, id, digest FROM {pair.history}"
+        newest += f" ORDER BY {key}, {', '.join(f'{name} DESC' for name in ORDER)}"
+        assert (
+            tables.query(
+                f"SELECT to_json(s) AS state, to_json(h) AS newest"
+                f" FROM {pair.state} AS s FULL JOIN ({newest}) AS h USING ({key})"
+                f" WHERE ({', '.join(f's.{name}' for name in (*ORDER, 'id', 'digest'))})"
+                f" IS DISTINCT FROM ({', '.join(f'h.{name}' for name in (*ORDER, 'id', 'digest'))})"
+            )
+            == []
+        )
+        twice = f"SELECT {key}, {order} FROM {pair.history} GROUP BY {key}, {order} HAVING count(*) > 1"
+        assert tables.query(twice) == []
+    assert (
+        tables.query(
+            f"SELECT to_json(s) AS machine, to_json(i) AS instance FROM vm_state AS s LEFT JOIN vm_runtime AS i"
+            f" ON (i.cluster, i.namespace, i.name, i.owner_uid) = (s.cluster, s.namespace, s.name, s.uid)"
+            f" WHERE ({', '.join(f's.{name}' for name in (*RUNTIME, 'runtime_seen_at'))})"
+            f" IS DISTINCT FROM ({', '.join(f'i.{name}' for name in (*RUNTIME, 'effective_at'))})"
+        )
+        == []
+    )
+
+
+def kept(tables: Tables, delivered: Iterable[world.Envelope]) -> None:
+    """The history has each event that was answered 204, or a better one about the same version."""
+    wanted: dict[tuple[Any, ...], versions.Change] = {}
+    for change in filter(None, map(_change, delivered)):
+        key = (*change.key, *change.version)
+        if key not in wanted or change.rank < wanted[key].rank:
+            wanted[key] = change
+    for pair in (store.MACHINES, store.INSTANCES):
+        for row in tables.query(f"SELECT * FROM {pair.history}"):
+            number, time, step = row["version_number"], row["version_time"], row["version_step"]
+            told = wanted.pop((*(row[name] for name in pair.key), number, time if number < 0 else None, step), None)
+            if told is not None and row["id"] != SPOILED:
+                rank = (-row["shape"], row["time"] is None, row["time"], row["id"], row["digest"])
+                assert rank <= told.rank, f"{told.row.id} says more of the version than {row}"
+    assert not wanted, f"acknowledged and lost: {list(wanted)}"
+
+
+def _change(envelope: world.Envelope) -> versions.Change | None:
+    """Return the change that the ledger must make of an event."""
+    make = vm.change if envelope.happening.resource is kube.VMS else instance.change
+    return make(envelope.event(), cluster_name=world.CLUSTER)
+
+
+def equal(tables: Tables, past: world.World) -> None:
+    """The live rows are the cluster's machines, with all their facts, and with what runs or ran."""
+    rows, there, running = tables.live(), past.machines(), past.instances()
+    assert rows.keys() == there.keys(), f"too many: {rows.keys() - there.keys()}, missing: {there.keys() - rows.keys()}"
+    for where, machine in there.items():
+        row = rows[where]
+        _same(row, _facts(machine))
+        ran = running.get(where)
+        if ran is not None and world.owner_of(ran) == machine["metadata"]["uid"]:
+            found = instance.facts(ran)
+            _same(row, {name: found[name] for name in RUNTIME})
+        else:
+            assert row["phase"] in (None, instance.GONE), f"it does not run: {row}"
+        _same(row, _sizes(machine, row))
+    owners = {(*where, world.owner_of(ran)) for where, ran in running.items()}
+    for row in tables.query("SELECT * FROM vm_runtime WHERE deleted_at IS NULL"):
+        assert (row["namespace"], row["name"], row["owner_uid"]) in owners, f"it runs no more: {row}"
+
+
+def _sizes(machine: world.Object, row: Row) -> dict[str, Any]:
+    """Return the numbers that the view must show of a machine, and where they came from."""
+    matcher = machine["spec"].get("instancetype")
+    if matcher is None:
+        found = _facts(machine)
+        numbers, source = (found["vcpus"], found["memory_bytes"]), "spec"
+    elif row["phase"] not in (None, instance.GONE):
+        numbers, source = (row["live_vcpus"], row["live_memory_bytes"]), "instance"
+    else:
+        numbers, source = _size(matcher["name"]), "instancetype"
+    return {"said_vcpus": numbers[0], "said_bytes": numbers[1], "cpu_source": source, "memory_source": source}
+
+
+def _size(instancetype: str) -> tuple[int, int]:
+    cpus, memory = world.INSTANCETYPES.get(instancetype, (0, "0Gi"))
+    return cpus, int(memory.removesuffix("Gi")) * 2**30
+
+
+def _facts(found: world.Object) -> dict[str, Any]:
+    """Return what a row says about an object that an event or a list holds."""
+    facts = kubevirt.facts(found) if found["kind"] == kube.VMS.kind else instance.facts(found)
+    return {name: value for name, value in facts.items() if name != "deleted_at"}
+
+
+def _same(row: Row, expected: Mapping[str, Any]) -> None:
+    differences = _differences(row, expected)
+    assert differences == {}, f"row and expected: {differences} in {row}"
+
+
+def _differences(row: Row, expected: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {name: (row[name], value) for name, value in expected.items() if row[name] != value}
