@@ -44,7 +44,7 @@ FILLING = {
     "autovacuum": "off",  # the filled tables are vacuumed at the end
 }
 BARS = tuple(
-    bars.Bar(key, f"the fleet {key}: 10,000 VMs, 10 million versions", 100, unit=" ms")
+    bars.Bar(key, f"the fleet of 10,000 VMs as it was {key}", 100, unit=" ms")
     for key in ("an hour ago", "a week ago", "in the middle")
 )
 
@@ -165,10 +165,8 @@ def _ask(cursor: psycopg2.extensions.cursor, moment: datetime.datetime) -> Timin
         cpu.append(_cpu(pid) - before)
         [[[plan]]] = cursor.fetchall()
         again.append(plan["Planning Time"] + plan["Execution Time"])
-        copied = cursor.mogrify("COPY (SELECT * FROM virtual_machines_at(%s)) TO STDOUT", [moment]).decode()
         began = time.perf_counter()
-        with pathlib.Path(os.devnull).open("wb") as nowhere:
-            cursor.copy_expert(copied, nowhere)
+        cursor.execute("SELECT * FROM virtual_machines_at(%s)", [moment])
         sent.append((time.perf_counter() - began) * 1000)
     return Timing(rows, first * 1000, statistics.median(again), min(cpu), statistics.median(sent))
 
