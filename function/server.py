@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http
 import json
 import logging.config
@@ -54,6 +55,10 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         """Load the application, and let the log's lines be written together."""
         super().load_wsgi()
         logs.gather(self._write_lines)
+        # What is loaded stays: the collector need not look through it again and again while events come and go.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
 
     def _write_lines(self, write: Callable[[], None]) -> None:
         """Write the log's lines once for a turn of the loop; at once where a single request is served."""
