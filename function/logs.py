@@ -143,12 +143,14 @@ class Lines(logging.Handler):
 
 def _portions(lines: Iterable[str]) -> Iterator[str]:
     """Join lines to texts that a pipe takes at once."""
-    portion = ""
+    portion, size = "", 0
     for line in lines:
-        if portion and len(portion) + len(line) >= PIPE_BYTES:
+        length = len(line.encode(errors="replace")) + 1
+        if portion and size + length > PIPE_BYTES:
             yield portion
-            portion = ""
+            portion, size = "", 0
         portion += line + "\n"
+        size += length
     if portion:
         yield portion
 

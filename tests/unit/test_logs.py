@@ -6,6 +6,9 @@ import ast
 import json
 import logging
 import pathlib
+import sys
+
+import pytest
 
 from function import logs
 
@@ -35,3 +38,18 @@ def test_a_line_is_json_with_its_fields() -> None:
     assert (told["level"], told["message"], told["action"], told["path"]) == ("WARNING", "said two\nlines", "x.y", "a")
     assert "nothing" not in told
     assert "x.y" not in logs.TerminalFormatter().format(record).split("\n")[0]
+
+
+def test_lines_that_are_written_together_fit_into_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Counted in bytes: no other process's line may come in between."""
+    written: list[int] = []
+    lines = logs.Lines()
+    lines.later = lambda _: None
+    for number in range(100):
+        lines.emit(logs.Record("x", logging.INFO, "", 0, "ü" * (number * 7 % 300), (), None))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.stderr, "write", lambda text: written.append(len(text.encode())))
+        lines.flush()
+    assert 1 < len(written) < 100
+    assert max(written) <= logs.PIPE_BYTES
+    assert capsys.readouterr().err == ""
