@@ -17,26 +17,28 @@ from typing import Any
 
 import msgspec
 
+_NOT_FOUND_OUT: Mapping[str, object] = {
+    **dict.fromkeys(("pathname", "filename", "module", "funcName"), ""),
+    **dict.fromkeys(("thread", "threadName", "process", "processName", "taskName", "exc_text", "stack_info")),
+    "lineno": 0,
+    "msecs": 0.0,
+    "relativeCreated": 0.0,
+}
+
 
 class Record(logging.LogRecord):
     """A log record that does not find out what no line of ours says: the caller's file, the thread, the process.
 
+    It has these attributes all the same, empty, because another handler's formatter may name them.
     fields: what the line says besides, from :func:`tell`; ``extra`` puts it among the record's attributes instead.
     """
 
     fields: Mapping[str, object] | None = None
-    pathname = filename = module = funcName = ""
-    lineno = 0
-    thread: int | None = None
-    threadName: str | None = None
-    process: int | None = None
-    processName: str | None = None
-    exc_text = stack_info = None
-    msecs = relativeCreated = 0.0
 
     def __init__(
         self, name: str, level: int, _file: str, _line: int, msg: object, args: Any, exc_info: Any, *_: Any, **__: Any
     ) -> None:
+        self.__dict__.update(_NOT_FOUND_OUT)
         self.name = name
         self.levelno = level
         self.levelname = logging.getLevelName(level)
@@ -56,7 +58,6 @@ def tell(log: logging.Logger, level: int, message: str, fields: Mapping[str, obj
 
 _OWN = frozenset(Record("", 0, "", 0, "", (), None).__dict__) | {
     "fields",
-    "exc_text",
     "message",
     "asctime",
     "color_message",

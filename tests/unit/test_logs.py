@@ -53,3 +53,11 @@ def test_lines_that_are_written_together_fit_into_a_pipe(capsys: pytest.CaptureF
     assert 1 < len(written) < 100
     assert max(written) <= logs.PIPE_BYTES
     assert capsys.readouterr().err == ""
+
+
+def test_a_formatter_of_somebody_else_finds_what_it_names() -> None:
+    """Every attribute that ``logging`` documents, so that another handler can be added."""
+    record = logs.Record("x", logging.INFO, "", 0, "done", (), None)
+    documented = set(logging.makeLogRecord({}).__dict__)
+    assert documented - record.__dict__.keys() == set()
+    assert logging.Formatter("%(asctime)s %(filename)s:%(lineno)d %(message)s").format(record).endswith(" :0 done")
