@@ -68,6 +68,19 @@ def sizes(revision: fields.Object) -> Sizes:
     )
 
 
+def is_same(machine: fields.Object, *, uid: str | None, resource_version: int | None, generation: int | None) -> bool:
+    """Return whether a VirtualMachine object has the spec of a known one: it is that version, or of its generation.
+
+    ``expand-spec`` answers the machine as it is now, which may have another instancetype by then.
+
+    Raises :class:`errors.BadEvent` where the object has another shape.
+    """
+    now = kubevirt.facts(machine)
+    if resource_version is not None and now.get("resource_version") == resource_version:
+        return True
+    return None not in (uid, generation) and (now.get("uid"), now.get("generation")) == (uid, generation)
+
+
 def expanded(machine: fields.Object) -> Sizes:
     """Return what a VirtualMachine object says that ``expand-spec`` answered: it has no instancetype any more.
 

@@ -151,12 +151,13 @@ class Lost(Generic[AnyRow]):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unsized:
-    """A machine whose size only its instancetype says; uid and resource version as the ledger has them."""
+    """A machine whose size only its instancetype says; uid, resource version and generation as the ledger has them."""
 
     namespace: str
     name: str
     uid: str | None
     resource_version: int | None
+    generation: int | None
     revision: str
 
 
@@ -435,7 +436,7 @@ def _lost(kind: Kind[Any]) -> str:
 
 
 _UNSIZED = f"""
-SELECT s.namespace, s.name, s.uid, s.resource_version, seen.uid
+SELECT s.namespace, s.name, s.uid, s.resource_version, s.generation, seen.uid
 FROM reconcile_seen AS seen
 CROSS JOIN LATERAL (
     SELECT * FROM vm_state AS s

@@ -416,7 +416,7 @@ class _Reconciliation:
         except (errors.Unavailable, errors.BadEvent) as exc:
             return str(exc)
         if found is None:
-            return f"the Kubernetes API does not expand the VirtualMachine {machine.namespace}/{machine.name}"
+            return f"the Kubernetes API does not expand {machine.namespace}/{machine.name} as the list had it"
         return {**dataclasses.asdict(machine), **found._asdict()}
 
     def _sizes(self, machine: listing.Unsized) -> instancetype.Sizes | None:
@@ -425,7 +425,10 @@ class _Reconciliation:
             if kept is not None:
                 return instancetype.sizes(kept)
         expanded = self.api.expand(machine.namespace, machine.name)
-        return None if expanded is None else instancetype.expanded(expanded)
+        same = expanded is not None and instancetype.is_same(
+            expanded, uid=machine.uid, resource_version=machine.resource_version, generation=machine.generation
+        )
+        return instancetype.expanded(expanded) if expanded is not None and same else None
 
     def _say(self, action: str, sentence: str, **fields: Any) -> None:
         log.info(sentence, extra={"action": f"reconcile.{action}", "cluster": self.done.cluster, **fields})

@@ -837,6 +837,32 @@ def test_without_a_revision_a_machine_is_expanded_again_when_it_changes(
     assert query("SELECT vcpus FROM virtual_machines") == [(4,)]
 
 
+@pytest.mark.parametrize(
+    ("patch", "size"),
+    [({"spec": {"instancetype": {"name": "u1.huge"}}}, None), ({"status": {"printableStatus": "Stopped"}}, 2)],
+    ids=["another instancetype", "another status"],
+)
+def test_a_machine_that_changes_before_it_is_expanded_keeps_its_own_size(
+    patch: dict[str, Any], size: int | None, api: kubernetes.ApiServer, again: Reconcile, query: Query
+) -> None:
+    """The API server expands what is there now: the size of another spec is not this row's; the next run asks again."""
+    api.instancetypes["u1.huge"] = (64, "512Gi")
+    api.create(machines.vm("web", instancetype="u1.large"))
+    changes = iter([patch])
+    api.on_page(
+        lambda page: (
+            page["kind"] == "VirtualMachineInstanceList"
+            and [api.update(kube.VMS, "shop", "web", change) for change in changes]
+        )
+    )
+    again()
+    assert query("SELECT instancetype, vcpus FROM virtual_machines") == [
+        ("VirtualMachineClusterInstancetype/u1.large", size)
+    ]
+    again()
+    assert query("SELECT vcpus FROM virtual_machines") == [(size or 64,)]
+
+
 @pytest.mark.parametrize("way", ["forbidden", "broken", "odd"])
 def test_a_size_that_cannot_be_looked_up_is_a_warning(
     way: str, api: kubernetes.ApiServer, again: Reconcile, query: Query, caplog: pytest.LogCaptureFixture
