@@ -122,7 +122,14 @@ class Pair:
 
         ``$2`` of the first: as for :meth:`append`.
         """
-        return [self._lock_and_raise(), self._keep_better(), self._record(), self._follow(), self._mark_disordered()]
+        return [
+            self._lock_and_raise(),
+            self._keep_better(),
+            self._record(),
+            self._date(),
+            self._follow(),
+            self._mark_disordered(),
+        ]
 
     def _lock_and_raise(self) -> str:
         """Lock each object's row and raise it to the newest change; what a list did not hold gets a tombstone besides.
@@ -183,10 +190,10 @@ class Pair:
             ORDER BY {columns(self.key)}, {columns(VERSION)}, {_RANK}"""
 
     def _keep_better(self) -> str:
-        """Replace what the history holds of a version by what says more of it."""
+        """Replace what the history holds of a version by what says more of it; but not since when it counts."""
         return f"""
             UPDATE {self.history} AS known
-            SET {", ".join(f"{name} = r.{name}" for name in self.given)}, recorded_at = now()
+            SET {", ".join(f"{name} = r.{name}" for name in self.given if name != "effective_at")}, recorded_at = now()
             FROM ({self._kept()}) AS r
             WHERE {self._at("known", "r")} AND {_BETTER}"""
 
@@ -196,6 +203,20 @@ class Pair:
             INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)})
             SELECT {columns(self.key)}, {columns(self.given)} FROM ({self._kept()}) AS r
             WHERE NOT EXISTS (SELECT FROM {self.history} AS known WHERE {self._at("known", "r")})"""
+
+    def _date(self) -> str:
+        """Let each version count since the earliest that anybody said of it.
+
+        What is told again, or read from a list, is told later than it was; it says more all the same.
+        """
+        return f"""
+            UPDATE {self.history} AS known SET effective_at = r.effective_at
+            FROM (
+                SELECT {columns((*self.key, *VERSION), "r.")}, min(r.effective_at) AS effective_at
+                FROM ({self._incoming()}) AS r
+                GROUP BY {columns((*self.key, *VERSION), "r.")}
+            ) AS r
+            WHERE {self._at("known", "r")} AND r.effective_at < known.effective_at"""
 
     def _follow(self) -> str:
         """Bring the state to the newest version that these changes brought to the history, if it is newer or better."""
@@ -216,8 +237,8 @@ class Pair:
             ) AS newest
             WHERE {self._on("known", "newest")}
               AND ({columns(VERSION, "newest.")}) >= ({columns(VERSION, "known.")})
-              AND ({columns([*VERSION, "id", "digest"], "known.")})
-                  IS DISTINCT FROM ({columns([*VERSION, "id", "digest"], "newest.")})"""
+              AND ({columns([*VERSION, "id", "digest", "effective_at"], "known.")})
+                  IS DISTINCT FROM ({columns([*VERSION, "id", "digest", "effective_at"], "newest.")})"""
 
     def _mark_disordered(self) -> str:
         """Mark the objects where one of these versions, and the one beside it in time, are in the wrong order."""

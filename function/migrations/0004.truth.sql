@@ -55,7 +55,8 @@ CREATE TABLE ledger_heard (
 ) WITH (fillfactor = 50);
 
 -- vm_state: more about order, the numbers by where they come from, and what the running instance says.
--- effective_at: since when the version counts: its time, or when it was recorded where it has none.
+-- effective_at: since when the version counts: the earliest time that an event said of it, or when it was recorded
+-- where none did.
 -- disordered: the times in the history do not rise with the versions, so looking back takes the longer way.
 DROP VIEW virtual_machines;
 ALTER TABLE vm_state RENAME COLUMN vcpus TO spec_vcpus;

@@ -85,6 +85,22 @@ def stored(query: Query, table: str) -> set[tuple[Any, ...]]:
     return set(rows)
 
 
+def dated(given: Iterable[versions.Change]) -> dict[tuple[Any, ...], datetime.datetime]:
+    """Since when each version counts of which every event has a time: the earliest."""
+    times: dict[tuple[Any, ...], list[datetime.datetime | None]] = {}
+    for change in given:
+        order = change.version.order
+        times.setdefault((*change.key, order[0], order[-1], change.version.time), []).append(change.row.time)
+    return {version: min(filter(None, found)) for version, found in times.items() if None not in found}
+
+
+def counted(query: Query, table: str) -> dict[tuple[Any, ...], datetime.datetime]:
+    """The same of a table."""
+    timed = "CASE WHEN version_number < 0 THEN nullif(version_time, '-infinity') END"
+    rows = query(f"SELECT cluster, namespace, name, version_number, version_step, {timed}, effective_at FROM {table}")
+    return {row[:-1]: row[-1] for row in rows}
+
+
 def ledger(query: Query) -> tuple[Rows, Rows, Rows]:
     """All that the ledger says, but for when it was written."""
     [(names,)] = query(
@@ -124,6 +140,9 @@ def test_any_order_duplicates_and_split_give_the_same_ledger(
     for batch in batches(again, cuts):
         tables.write(batch)
     assert ledger(query) == first
+    since = counted(query, "vm_history")
+    assert dated(given).items() <= since.items()
+    assert counted(query, "vm_state").items() <= since.items()
 
 
 @hypothesis.given(given=SOME)

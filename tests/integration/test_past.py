@@ -107,6 +107,18 @@ def test_the_fleet_as_it_was(tables: store.Store, query: Query) -> None:
     assert at(query, 55) == [("a", 1, None, None)]
 
 
+@pytest.mark.parametrize("order", [1, -1], ids=["the first first", "the first last"])
+def test_what_is_told_again_counts_since_it_was_told_first(order: int, tables: store.Store, query: Query) -> None:
+    """A list, or a second event, says more of a version than the first did, and later; it was true before."""
+    flat = {**attributes(ADD, 1, 1), "name": "a", "namespace": "team", "uid": "u1", "resourceversion": "1"}
+    told = vm.change(events.Event(flat, None), cluster_name="east")
+    write(tables, *[told, machine(ADD, 1, 5, cores=7)][::order], machine(UPDATE, 9, 9, cores=8))
+    assert [at(query, hour, "name, vcpus") for hour in (0.9, 1, 4, 6)] == [[], *[[("a", 7)]] * 3]
+    assert query("SELECT name, effective_at, id FROM vm_history WHERE version_number = 1") == [
+        ("a", START + HOUR, "1-5")
+    ]
+
+
 def test_an_instancetype_s_sizes_are_those_of_the_instance_of_then(tables: store.Store, query: Query) -> None:
     """As vm_state's generated columns choose."""
     write(tables, machine(ADD, 1, 1, cores=None), running(ADD, 5, 5, "node-1"), machine(UPDATE, 9, 9, cores=2))
