@@ -6,7 +6,9 @@ Two sides are compared: rows as Postgres gives them, and what happened in the cl
 
 from __future__ import annotations
 
+import bisect
 import collections
+import datetime
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -25,6 +27,7 @@ LEDGER = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history", "cluster
 NOTES = ("reconcile_seen", "reconcile_runs", "ledger_heard")
 RUNTIME = ("node", "ip_addresses", "guest_os", "phase", "live_vcpus", "live_memory_bytes")
 ORDER = ("version_epoch", "version_number", "version_time", "version_step")
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 SPOILED = "spoiled"
 """The id of rows that somebody changed by hand."""
 
@@ -81,10 +84,10 @@ class Tables:
         rows = self.query("SELECT * FROM vm_state WHERE cluster = %s AND deleted_at IS NULL", world.CLUSTER)
         return {(row["namespace"], row["name"]): _told(row) for row in rows}
 
-    def epochs(self) -> int:
-        """Return how often a restored backup was accepted."""
-        [row] = self.query("SELECT coalesce(max(cardinality(epochs)), 0) AS count FROM clusters")
-        return int(row["count"])
+    def epochs(self) -> list[datetime.datetime]:
+        """Return when restored backups were accepted."""
+        rows = self.query("SELECT epochs FROM clusters WHERE cluster = %s", world.CLUSTER)
+        return list(rows[0]["epochs"]) if rows else []
 
     def all(self) -> frozenset[tuple[str, str]]:
         """Return every row of the ledger as a text, with its table."""
@@ -192,16 +195,22 @@ def consistent(tables: Tables) -> None:
 
 
 def kept(tables: Tables, delivered: Iterable[world.Envelope]) -> None:
-    """The history has each event that was answered 204, or a better one about the same version."""
+    """The history has each event that was answered 204, or a better one about the same version.
+
+    A version is one of an epoch: a restored cluster gives its numbers again.
+    """
     wanted: dict[tuple[Any, ...], versions.Change] = {}
+    epochs = tables.epochs()
     for change in filter(None, map(_change, delivered)):
-        key = (*change.key, *change.version)
+        key = (*change.key, bisect.bisect(epochs, change.row.time or _NEVER), *change.version)
         if key not in wanted or change.rank < wanted[key].rank:
             wanted[key] = change
     for pair in (store.MACHINES, store.INSTANCES):
         for row in tables.query(f"SELECT * FROM {pair.history}"):
-            number, time, step = row["version_number"], row["version_time"], row["version_step"]
-            told = wanted.pop((*(row[name] for name in pair.key), number, time if number < 0 else None, step), None)
+            version = [row[name] for name in ORDER]
+            if row["version_number"] >= 0:
+                version[2] = None
+            told = wanted.pop((*(row[name] for name in pair.key), *version), None)
             if told is not None and row["id"] != SPOILED:
                 rank = (-row["shape"], row["time"] is None, row["time"], row["id"], row["digest"])
                 assert rank <= told.rank, f"{told.row.id} says more of the version than {row}"

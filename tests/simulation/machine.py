@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import enum
 import functools
+import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from function import kube
 from function.inventory import reconcile
-from tests.simulation import ledger, stage, world
+from tests.simulation import ledger, past, stage, world
 
 PATIENCE = 4.0
 """Seconds after which a reconcile that was stopped now and then may fail, because the database seems to be frozen."""
@@ -36,6 +37,7 @@ class Weather(enum.Enum):
     """What befalls a history as a whole."""
 
     FAIR = "nothing"
+    HONEST = "every event comes at last, and no row is changed by hand"
     SLOW = "the source's clock is two minutes late"
     FAST = "the source's clock is two minutes ahead"
     RESTORED = "the cluster is restored from backups"
@@ -160,8 +162,8 @@ class History(stateful.RuleBasedStateMachine):
         self.changed = False
         """Whether anything happened since a reconcile came to its end."""
         self.rewound = False
-        self.epochs = 0
-        """How many epochs the ledger knew when a backup was restored last."""
+        self.epochs: list[datetime.datetime] = []
+        """The epochs that the ledger knew when a backup was restored last."""
         self.crashes = 0
         self.blamed = False
         """Whether something was done to the reconcile beside that may make it fail."""
@@ -228,9 +230,9 @@ class History(stateful.RuleBasedStateMachine):
         """Let an instance go away."""
         self._tell(self.world.end(_nth(self.world.instances(), one)), fate)
 
-    @step(instances_run, one=ONE, fate=FATES)
+    @step(instances_run, lambda self: self.weather is not Weather.HONEST, one=ONE, fate=FATES)
     def hand_over(self, one: int, fate: Fate) -> None:
-        """Let an instance be the machine's of its name, or nobody's."""
+        """Let an instance be the machine's of its name, or nobody's, which no event tells."""
         self._tell(self.world.hand_over(_nth(self.world.instances(), one)), fate)
 
     @step(lives=st.lists(st.tuples(BRIEF, FATES), min_size=1, max_size=8))
@@ -265,19 +267,24 @@ class History(stateful.RuleBasedStateMachine):
 
     def _tell(self, happenings: Iterable[world.Happening], fate: Fate, shape: world.Shape = world.Shape.WHOLE) -> None:
         """Send what is told of some changes."""
-        if shape is world.Shape.BARE and self.weather.skew:
-            shape = world.Shape.FLAT  # with a wrong clock nobody can order what has no version
-        for number, happening in enumerate(happenings, len(self.told)):
-            sent = []
-            if fate is not Fate.LOST:
-                sent.append(world.post(happening, shape, happening.moment + self.weather.skew))
+        if shape is world.Shape.BARE and self.weather is not Weather.FAIR:
+            shape = world.Shape.FLAT  # what has no version is ordered by time alone, which may be wrong or not enough
+        if fate is Fate.LOST and self.weather is Weather.HONEST:
+            fate = Fate.LATE
+        for happening in happenings:
+            sent = [] if fate is Fate.LOST else [self._post(happening, shape, happening.moment)]
             if fate is Fate.TWICE:
-                again = world.Shape.WHOLE if number % 2 else shape
-                sent.append(world.post(happening, again, self.world.tick() + self.weather.skew))
-            self.told |= {envelope.id: envelope for envelope in sent}
+                again = world.Shape.WHOLE if len(self.told) % 2 else shape
+                sent.append(self._post(happening, again, self.world.tick()))
             self.pending += sent
             if fate in (Fate.TOLD, Fate.TWICE):
                 self._deliver(sent[:1])
+
+    def _post(self, happening: world.Happening, shape: world.Shape, moment: datetime.datetime) -> world.Envelope:
+        """Send an event; its id tells nothing about when, and is the same whenever the history is played again."""
+        name = hashlib.sha256(str(len(self.told)).encode()).hexdigest()[:12]
+        self.told[name] = world.post(name, happening, shape, moment + self.weather.skew)
+        return self.told[name]
 
     # The channel
 
@@ -345,9 +352,9 @@ class History(stateful.RuleBasedStateMachine):
         if done.outcome in ("clean", "repaired"):
             ledger.equal(self.stage.tables, self.world)
 
-    @step(alone, force=st.booleans(), accept_rewind=st.booleans())
+    @step(alone, lambda self: self.weather is not Weather.HONEST, force=st.booleans(), accept_rewind=st.booleans())
     def begin(self, force: bool, accept_rewind: bool) -> None:
-        """Begin a reconcile beside."""
+        """Begin a reconcile beside; what changes while it lists counts from when it began, which is not honest."""
         self.blamed = False
         self.stage.begin(self.beside.append, force=force, accept_rewind=accept_rewind)
 
@@ -375,7 +382,7 @@ class History(stateful.RuleBasedStateMachine):
 
     # The database
 
-    @step(where=PLACES, how=st.sampled_from(Spoil))
+    @step(lambda self: self.weather is not Weather.HONEST, where=PLACES, how=st.sampled_from(Spoil))
     def spoil(self, where: world.Place, how: Spoil) -> None:
         """Let a row be wrong."""
         self.stage.tables.spoil(where, how.columns)
@@ -438,6 +445,9 @@ class History(stateful.RuleBasedStateMachine):
             self._reconcile_at_last()  # nobody noticed, and then late events from before may say what was
         ledger.equal(self.stage.tables, self.world)
         ledger.kept(self.stage.tables, self.delivered)
+        past.as_histories_say(self.stage.tables)
+        if self.weather is Weather.HONEST:
+            past.as_it_was(self.stage.tables, self.world)
         again = self.stage.reconcile()
         assert again.outcome == "clean", again
         ledger.equal(self.stage.tables, self.world)

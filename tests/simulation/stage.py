@@ -48,6 +48,7 @@ class Stage:
         self.kill()
         self.api.calm()
         self.api.rewind(self._pristine)
+        self.api.calls.clear()
         self.tables.empty()
 
     def send(self, envelopes: Sequence[world.Envelope], *, structured: bool = False) -> None:

@@ -6,23 +6,28 @@ The cluster is a real HTTP server over a model; the channel is the receiver's ow
 from __future__ import annotations
 
 import io
+import pathlib
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from dev import postgres
-from function import config, migrate
+from function import config, kube, migrate
 from tests.simulation import machine, stage
+from tests.simulation.machine import Fate, Spoil, Weather
+from tests.simulation.world import Shape
 
-HISTORIES = {"ci": 50, "nightly": 1000}
-STEPS = {"ci": 15, "nightly": 40}
+HISTORIES = {"nightly": 1000}
+FEWEST = 50
+STEPS = 40
+WEB = ("blue", "web")
 
 
 @pytest.fixture(scope="module")
 def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Stage]:
     """A stage with a Postgres of its own, which may crash; it never loses power, so it need not sync."""
-    folder = tmp_path_factory.mktemp("simulation")
+    folder: pathlib.Path = tmp_path_factory.mktemp("simulation")
     server = postgres.Postgres(folder / "postgres", settings={"fsync": "off"})
     server.start()
     migrate.run(config.Settings.from_env({"DATABASE_URL": server.url()}), io.StringIO())
@@ -31,7 +36,93 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Stage]:
     server.stop()
 
 
+@pytest.fixture
+def history(on: stage.Stage) -> machine.History:
+    """A history that nothing has happened in yet."""
+    return machine.History(on)
+
+
+def create(history: machine.History, fate: Fate = Fate.TOLD, instancetype: str | None = None) -> None:
+    """Make the machine blue/web."""
+    history.create(where=WEB, instancetype=instancetype, kept=False, fate=fate, shape=Shape.WHOLE)
+
+
 def test_after_a_reconcile_the_ledger_equals_the_cluster(on: stage.Stage) -> None:
     """And before that it is never ahead of it; over random histories."""
     profile = hypothesis.settings.get_current_profile_name()
-    machine.play(on, histories=HISTORIES[profile], steps=STEPS[profile])
+    machine.play(on, histories=HISTORIES.get(profile, FEWEST), steps=STEPS)
+
+
+def test_a_late_event_does_not_raise_what_no_list_held(history: machine.History) -> None:
+    """Of a machine of which nothing else was ever heard."""
+    create(history, Fate.LATE)
+    history.remove(one=0, announced=False, fate=Fate.LOST, shape=Shape.WHOLE)
+    history.settle()
+
+
+def test_late_events_from_before_a_restore_do_not_return(history: machine.History) -> None:
+    """Once it was accepted that the cluster was restored; their versions are higher than all that it has now."""
+    history.begin_with(weather=Weather.RESTORED, fleet=[])
+    create(history)
+    for status in ("Stopped", "Running"):
+        history.change(one=0, patch={"status": {"printableStatus": status}}, fate=Fate.TOLD, shape=Shape.WHOLE)
+    history.change(one=0, patch={"spec": {"runStrategy": "Halted"}}, fate=Fate.LATE, shape=Shape.WHOLE)
+    history.restore(back=3)
+    history.settle()
+    assert len(history.stage.tables.epochs()) == 1
+
+
+def test_what_changes_while_a_list_runs_is_not_set_back(history: machine.History) -> None:
+    """Whether the event has a version or only a time."""
+    create(history)
+    history.begin(force=False, accept_rewind=False)
+    for shape in (Shape.WHOLE, Shape.BARE):
+        while not any("virtualmachines?" in call for call in history.stage.api.calls):
+            history.go_on(steps=1)
+        history.change(one=0, patch={"metadata": {"labels": {"seen": shape.name}}}, fate=Fate.TOLD, shape=shape)
+    history.create(where=("blue", "new"), instancetype=None, kept=False, fate=Fate.TOLD, shape=Shape.BARE)
+    history.let_end()
+    assert set(history.stage.tables.live()) == {WEB, ("blue", "new")}
+    history.settle()
+
+
+def test_a_crash_of_the_database_midway_deletes_nobody(history: machine.History) -> None:
+    """What the run had noted of the list is gone with the crash."""
+    history.begin_with(weather=Weather.CRASHING, fleet=[])
+    create(history)
+    history.begin(force=True, accept_rewind=False)
+    history.go_on(steps=12)
+    history.crash()
+    history.let_end()
+    history.settle()
+
+
+def test_a_lost_answer_is_no_lost_row(history: machine.History) -> None:
+    """The statement was executed, and the reconcile does not know."""
+    create(history, Fate.LOST)
+    history.begin(force=False, accept_rewind=False)
+    while history.stage.gate.running:
+        history.interrupt(reply=True)
+    history.settle()
+
+
+@pytest.mark.parametrize("how", Spoil)
+def test_a_wrong_row_is_put_right(how: Spoil, history: machine.History) -> None:
+    """Whatever is wrong with it, and though its version is the cluster's."""
+    create(history, instancetype="u1.small")
+    history.spoil(where=WEB, how=how)
+    history.settle()
+
+
+@pytest.mark.parametrize("of", [kube.VMS, kube.VMIS], ids=["machines", "instances"])
+@pytest.mark.parametrize("fault", machine.Fault)
+def test_a_list_that_fails_midway_deletes_nobody(
+    fault: machine.Fault, of: kube.Resource, history: machine.History
+) -> None:
+    """And nothing that it would have deleted is missed by the next."""
+    history.crowd(comes=True, fate=Fate.TOLD)
+    history.start(one=0, node="node-1", phase="Running", fate=Fate.TOLD)
+    history.reconcile(dry=False)
+    history.remove(one=0, announced=True, fate=Fate.LOST, shape=Shape.WHOLE)
+    history.reconcile_in_vain(fault=fault, after=0, of=of)
+    history.settle()

@@ -7,7 +7,6 @@ import datetime
 import enum
 import json
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -256,14 +255,14 @@ class World:
         return happening
 
 
-def post(happening: Happening, shape: Shape, time: datetime.datetime | None = None) -> Envelope:
-    """Return an event about what happened; the source makes up an id, and says the time at which it sends.
+def post(name: str, happening: Happening, shape: Shape, time: datetime.datetime) -> Envelope:
+    """Return an event about what happened; the source makes up its id, and says the time at which it sends.
 
     An instance is told of as a whole in any case: no EventTransform knows it.
     """
     if happening.resource is kube.VMIS:
         shape = Shape.WHOLE
-    return Envelope(str(uuid.uuid4()), time or happening.moment, happening, shape)
+    return Envelope(name, time, happening, shape)
 
 
 def place(found: Object) -> Place:

@@ -1,0 +1,83 @@
+"""What the ledger says of the past; each claim raises AssertionError with the moment at which it is wrong."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from function import kube
+from function.inventory import instance, store, tables
+from tests.simulation import ledger, world
+
+MOMENTS = 6
+"""How many moments are looked at."""
+MACHINE = ("id", "uid", "resource_version", "status", "run_strategy", "labels")
+RUN = ("node", "ip_addresses", "phase")
+
+Fleet = dict[world.Place, tuple[Any, ...]]
+
+
+def as_histories_say(of: ledger.Tables) -> None:
+    """At any moment each machine is the greatest version of its history that counted by then; so is what ran of it."""
+    machines, runs = _histories(of, store.MACHINES), _histories(of, store.INSTANCES)
+    for moment in _some({row["effective_at"] for history in machines.values() for row in history}):
+        expected: Fleet = {}
+        for (_, namespace, name), history in machines.items():
+            row = _greatest(history, moment)
+            if row is not None and row["deleted_at"] is None:
+                run = _greatest(runs.get((world.CLUSTER, namespace, name, row["uid"]), ()), moment) or {}
+                known = [row[column] for column in MACHINE] + [run.get(column) for column in RUN]
+                expected[namespace, name] = tuple(known)
+        _same(moment, _fleet(of, moment, (*MACHINE, *RUN)), expected)
+
+
+def as_it_was(of: ledger.Tables, past: world.World) -> None:
+    """At any moment the fleet is what the cluster was; true where every event came, and said when it was."""
+    for moment in _some({each.moment for each in past.history}):
+        before = [each for each in past.history if each.moment <= moment]
+        there = {each.place: each for each in before if each.resource is kube.VMS}
+        ran = {world.owner_of(each.object): each for each in before if each.resource is kube.VMIS}
+        expected: Fleet = {}
+        for where, latest in there.items():
+            if latest.step != "delete":
+                uid = latest.object["metadata"]["uid"]
+                expected[where] = (uid, latest.version, *_run(ran.get(uid)))
+        _same(moment, _fleet(of, moment, ("uid", "resource_version", "node", "phase")), expected)
+
+
+def _run(latest: world.Happening | None) -> tuple[str | None, str | None]:
+    """Return node and phase of an instance."""
+    if latest is None:
+        return None, None
+    status = latest.object["status"]
+    return status.get("nodeName"), instance.GONE if latest.step == "delete" else status["phase"]
+
+
+def _histories(of: ledger.Tables, pair: tables.Pair) -> dict[tuple[str, ...], list[ledger.Row]]:
+    found: dict[tuple[str, ...], list[ledger.Row]] = {}
+    for row in of.query(f"SELECT * FROM {pair.history} WHERE cluster = %s", world.CLUSTER):
+        found.setdefault(tuple(row[name] for name in pair.key), []).append(row)
+    return found
+
+
+def _greatest(history: Iterable[ledger.Row], moment: datetime.datetime) -> ledger.Row | None:
+    rows = [row for row in history if row["effective_at"] <= moment]
+    return max(rows, key=lambda row: tuple(row[name] for name in ledger.ORDER), default=None)
+
+
+def _fleet(of: ledger.Tables, moment: datetime.datetime, columns: Iterable[str]) -> Fleet:
+    rows = of.query("SELECT * FROM virtual_machines_at(%s) WHERE cluster = %s", moment, world.CLUSTER)
+    return {(row["namespace"], row["name"]): tuple(row[column] for column in columns) for row in rows}
+
+
+def _some(moments: Iterable[datetime.datetime]) -> list[datetime.datetime]:
+    """Return some of the moments, from the first to the last."""
+    known = sorted(moments)
+    return known[:: max(1, len(known) // MOMENTS)]
+
+
+def _same(moment: datetime.datetime, found: Fleet, expected: Fleet) -> None:
+    wrong = {where: (found.get(where), expected.get(where)) for where in found.keys() | expected.keys()}
+    differences = {where: sides for where, sides in wrong.items() if sides[0] != sides[1]}
+    assert not differences, f"at {moment} the ledger says, and was: {differences}"
