@@ -86,12 +86,22 @@ class Postgres:
         self.kill(signal.SIGINT)
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal that ends the server, and wait for its end."""
+        """Send a signal that ends the server, and wait for its end and that of its backends.
+
+        A backend that outlives its server keeps the shared memory, and with that the next server from starting.
+        """
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
+            backends = []
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                backends = psutil.Process(self.pid).children(recursive=True)
                 self._process.send_signal(how)
             self._process.wait(START_SECONDS)
             self._process = None
+            _, left = psutil.wait_procs(backends, timeout=START_SECONDS / 10)
+            for backend in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    backend.kill()
+            psutil.wait_procs(left, timeout=START_SECONDS)
 
     @property
     def running(self) -> bool:

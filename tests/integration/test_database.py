@@ -246,7 +246,7 @@ def test_a_name_that_is_none_is_an_error_in_time() -> None:
     started = time.monotonic()
     with pytest.raises(errors.DatabaseUnavailable):
         db.run(lambda cursor: cursor.execute("SELECT 1"))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_a_role_without_rights_is_told_what_to_run(url: str) -> None:

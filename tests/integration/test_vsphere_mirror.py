@@ -465,14 +465,14 @@ def test_many_events_at_once_share_one_login(api: suite_api.SuiteApi, plain: Cal
 def test_every_call_is_bounded(api: suite_api.SuiteApi, plain: Callable[..., Function], how: str) -> None:
     """VROPS_TIMEOUT, whatever the other end does: 503."""
     if how == "silent":
-        api.slow = lambda _: 2.0
+        api.slow = lambda _: 6.0
     elif how == "drips":
         api.drip = 0.1
     environ = {"VROPS_URL": "http://127.0.0.1:1"} if how == "refuses" else {}
     function = plain(**environ, VROPS_TIMEOUT="0.4")
     started = time.monotonic()
     status, sentence = function.enter()
-    assert (status, time.monotonic() - started < 1.5) == (503, True)
+    assert (status, time.monotonic() - started < 5) == (503, True)
     assert "Operations" in sentence
     assert "127.0.0.1" not in sentence
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import hypothesis
@@ -222,12 +221,7 @@ def test_what_is_deep_can_be_written() -> None:
         "<kind>Secret</kind>",
     ],
 )
-def test_the_time_grows_with_the_text_and_not_faster(piece: str) -> None:
-    """Four times the text takes about four times as long, so that no event can hold up the others."""
-    spent = []
-    for size in (50_000, 200_000):
-        text = piece * (size // len(piece))
-        started = time.process_time()
-        masking.mask_text(text)
-        spent.append(time.process_time() - started)
-    assert spent[1] < max(10 * spent[0], 0.5)
+def test_the_longest_text_is_done_and_its_end_is_masked(piece: str) -> None:
+    """A step whose time grew with the text's square would not come to its end here; `bench.masking` measures it."""
+    masked = masking.mask_text(piece * (1_000_000 // len(piece)) + "\n\"'>} \npassword=hunter2 ")
+    assert "hunter2" not in masked
