@@ -1,6 +1,6 @@
 """``python -m function prune``: keeps the histories small, and has a month ready for what comes.
 
-What goes, machine by machine, in short transactions:
+What goes, machine by machine, in short transactions that keep the writers of those machines waiting:
 
 - versions that are older than ``older_than``, but for the one that was in force then;
 - earlier already, versions that say nothing new: no fact differs from the version before.
@@ -21,6 +21,7 @@ import dataclasses
 import datetime
 import json
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -31,8 +32,10 @@ from function import config, database, errors
 from function.inventory import heard, store, tables
 
 MONTHS_AHEAD = 3
-BATCH = 200
-"""Machines in one transaction."""
+FEWEST, MOST = 20, 500
+"""Machines in a transaction: the first has so few, and none has more."""
+SECONDS = 0.2
+"""How long a transaction should take, because the writers of its machines wait for it."""
 LOCK_NUMBER = 7_682_013_520
 """Of the advisory lock that keeps a second prune away; beside the one of ``migrate``."""
 SESSION = """
@@ -40,6 +43,12 @@ SET statement_timeout = '10min';
 SET lock_timeout = '4s';
 SET TimeZone = 'UTC';
 SET jit = off;
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+"""
+"""Plans go by index, machine by machine: on a history that was filled since it was analyzed others take a hundred times
+as long.
 """
 HELP = """\
 What goes: versions older than --older-than, but for the one that was in force then; and, once older than
@@ -159,18 +168,36 @@ def _one(cursor: database.Cursor, sql: str, parameters: Any = None) -> Any:
 
 def _prune(cursor: database.Cursor, pair: tables.Pair, cuts: dict[str, Any], done: Pruned) -> None:
     """Drop what goes of one history, some machines at a time, in the order of their keys."""
+    batch, after = FEWEST, ("",) * len(pair.key)
     with _progress(_one(cursor, f"SELECT count(*) FROM {pair.state}"), pair.history) as advance:
-        after = ("",) * len(pair.key)
         while True:
-            cursor.execute(_next(pair), {"after": after, "batch": BATCH})
-            keys = cursor.fetchall()
+            began = time.monotonic()
+            keys = _prune_some(cursor, pair, {**cuts, "after": after, "batch": batch}, done)
             if not keys:
                 break
-            known = {"after": after, "last": keys[-1], **cuts}
-            done.old += _drop(cursor, pair, _OLD, known, dry_run=done.dry_run)
-            done.redundant += _drop(cursor, pair, _REDUNDANT, known, dry_run=done.dry_run)
+            spent = time.monotonic() - began
+            batch = min(batch * 2, MOST) if spent < SECONDS / 2 else max(batch // 2, 1) if spent > SECONDS else batch
             after = keys[-1]
             advance(len(keys))
+
+
+def _prune_some(cursor: database.Cursor, pair: tables.Pair, known: dict[str, Any], done: Pruned) -> list[Any]:
+    """Drop what goes of the next machines, in one transaction; return their keys.
+
+    Their writers wait meanwhile: a version that came in between would not be seen.
+    """
+    names = _names(pair)
+    cursor.execute("BEGIN")
+    cursor.execute(_NEXT.format(**names) + ("" if done.dry_run else " FOR NO KEY UPDATE OF s"), known)
+    keys = cursor.fetchall()
+    if keys:
+        known = {**known, "after": keys[0], "last": keys[-1]}
+        done.old += _drop(cursor, pair, _OLD, known, dry_run=done.dry_run)
+        done.redundant += _drop(cursor, pair, _REDUNDANT, known, dry_run=done.dry_run)
+        if not done.dry_run:
+            cursor.execute(_IN_ORDER.format(**names), known)
+    cursor.execute("COMMIT")
+    return keys
 
 
 def _drop(cursor: database.Cursor, pair: tables.Pair, doomed: str, known: dict[str, Any], *, dry_run: bool) -> int:
@@ -193,49 +220,62 @@ def _names(pair: tables.Pair) -> dict[str, str]:
     return {
         "history": pair.history,
         "state": pair.state,
-        "columns": tables.columns(_identity(pair)),
-        "key": tables.columns(pair.key),
-        "h_key": tables.columns(pair.key, "h."),
-        "same_object": " AND ".join(f"n.{name} = h.{name}" for name in pair.key),
-        "same_state": " AND ".join(f"s.{name} = v.{name}" for name in pair.key),
-        "version": tables.columns(tables.VERSION),
-        "h_version": tables.columns(tables.VERSION, "h."),
-        "n_version": tables.columns(tables.VERSION, "n."),
-        "facts": tables.columns(facts),
+        "identity": tables.columns(_identity(pair), "h."),
+        "key": tables.columns(pair.key, "s."),
+        "same": " AND ".join(f"h.{name} = s.{name}" for name in pair.key),
+        "version": tables.columns(tables.VERSION, "h."),
+        "newest": tables.columns(tables.VERSION, "s."),
+        "backwards": ", ".join(f"h.{name} DESC" for name in tables.VERSION),
+        "facts": tables.columns(facts, "h."),
     }
 
 
-def _next(pair: tables.Pair) -> str:
-    key = tables.columns(pair.key)
-    return f"SELECT {key} FROM {pair.state} WHERE ({key}) > %(after)s ORDER BY {key} LIMIT %(batch)s"
-
+_NEXT = "SELECT {key} FROM {state} AS s WHERE ({key}) > %(after)s ORDER BY {key} LIMIT %(batch)s"
 
 _OLD = """
-SELECT {columns} FROM {history} AS h
-WHERE ({h_key}) > %(after)s AND ({h_key}) <= %(last)s AND h.effective_at <= %(old)s
-  AND EXISTS (
-      SELECT FROM {history} AS n
-      WHERE {same_object} AND ({n_version}) > ({h_version}) AND n.effective_at <= %(old)s
-  )
+SELECT h.*
+FROM {state} AS s
+CROSS JOIN LATERAL (
+    SELECT {identity} FROM {history} AS h
+    WHERE {same} AND h.effective_at <= %(old)s
+    ORDER BY {backwards} OFFSET 1
+) AS h
+WHERE ({key}) BETWEEN %(after)s AND %(last)s
 """
 """A later version was in force by then."""
 
 _REDUNDANT = """
-SELECT {columns}
-FROM (
-    SELECT {columns}, lag(1) OVER versions IS NOT NULL AND lead(1) OVER versions IS NOT NULL
-           AND ROW ({facts}) IS NOT DISTINCT FROM lag(ROW ({facts})) OVER versions AS redundant
-    FROM {history}
-    WHERE ({key}) > %(after)s AND ({key}) <= %(last)s
-    WINDOW versions AS (PARTITION BY {key} ORDER BY {version})
-) AS v
-WHERE redundant AND effective_at > %(old)s AND effective_at < %(redundant)s
-  AND NOT EXISTS (SELECT FROM {state} AS s WHERE {same_state} AND s.disordered)
+SELECT h.*
+FROM {state} AS s
+CROSS JOIN LATERAL (
+    SELECT {identity},
+           ROW ({facts}) IS NOT DISTINCT FROM lag(ROW ({facts})) OVER versions AND lag(1) OVER versions = 1 AS repeats
+    FROM {history} AS h
+    WHERE {same} AND h.effective_at <= %(redundant)s
+    WINDOW versions AS (ORDER BY {version})
+    OFFSET 0
+) AS h
+WHERE ({key}) BETWEEN %(after)s AND %(last)s AND NOT s.disordered
+  AND h.repeats AND h.effective_at > %(old)s AND ({version}) < ({newest})
 """
 """It says what the version before says, and is not the newest.
 
 Where times do not rise with versions, it may have been in force before the one that it repeats; there all stay.
 """
+
+_IN_ORDER = """
+UPDATE {state} AS s SET disordered = false
+WHERE ({key}) BETWEEN %(after)s AND %(last)s AND s.disordered
+  AND NOT EXISTS (
+      SELECT
+      FROM (
+          SELECT h.effective_at < lag(h.effective_at) OVER (ORDER BY {version}) AS backwards
+          FROM {history} AS h WHERE {same}
+      ) AS h
+      WHERE h.backwards
+  )
+"""
+"""What was out of order is gone: whoever looks back takes the short way again."""
 
 _OLD_RUNS = """
 DELETE FROM reconcile_runs AS r WHERE started_at < %(old)s
@@ -265,6 +305,7 @@ def _drop_months(cursor: database.Cursor, history: str, old: datetime.datetime) 
         if month.until > old:
             break
         head = f"{history}_before"
+        cursor.execute(f"VACUUM {month.name}")  # so that what follows reads what is left, not what was dropped
         cursor.execute(
             f"""
             LOCK TABLE {history} IN ACCESS EXCLUSIVE MODE;

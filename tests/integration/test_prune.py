@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import datetime
 import io
 import json
@@ -121,6 +123,34 @@ def test_two_do_not_prune_at_once(url: str, db: database.Database) -> None:
     db.run(lambda cursor: cursor.execute("SELECT pg_advisory_lock(%s)", [past.LOCK_NUMBER]))
     with pytest.raises(errors.Refused, match="another prune"):
         prune(url)
+
+
+def test_a_version_that_is_on_its_way_is_waited_for(url: str, tables: store.Store, query: Query) -> None:
+    """What it makes worth keeping is kept."""
+    tables.write([machine(ADD, 1, 60, cores=1), machine(UPDATE, 3, 50, cores=1), machine(UPDATE, 4, 1, cores=4)])
+    late = machine(UPDATE, 2, 55, cores=2)
+    with contextlib.closing(database.connect({"dsn": url})) as writer, concurrent.futures.ThreadPoolExecutor() as pool:
+        cursor = writer.cursor()
+        cursor.execute(database.SESSION + store.PREPARE)
+        cursor.execute("BEGIN;" + store.MERGE_MACHINES, {"rows": f"[{late.payload.decode()}]", "lists": True})
+        pruned = pool.submit(prune, url)
+        while query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
+            assert not pruned.done()
+        cursor.execute("COMMIT")
+        assert pruned.result(60).redundant == 0
+    assert left(query) == [1, 2, 3, 4]
+
+
+def test_once_what_was_out_of_order_is_gone_the_machine_is_in_order(
+    url: str, tables: store.Store, query: Query
+) -> None:
+    """And only then: looking back takes the short way again."""
+    tables.write([machine(UPDATE, version, days) for version, days in ((1, 300), (2, 310), (3, 50), (4, 1))])
+    tables.write([machine(UPDATE, version, days, name="b") for version, days in ((1, 40), (2, 60), (3, 1))])
+    assert query("SELECT name FROM vm_state WHERE disordered ORDER BY 1") == [("a",), ("b",)]
+    prune(url)
+    assert query("SELECT name FROM vm_state WHERE disordered") == [("b",)]
+    assert query("SELECT name, count(*) FROM vm_history GROUP BY 1 ORDER BY 1") == [("a", 3), ("b", 3)]
 
 
 def test_it_needs_the_owner(url: str, query: Query) -> None:
