@@ -3,7 +3,7 @@
 What goes, machine by machine, in short transactions that keep the writers of those machines waiting:
 
 - versions that are older than ``older_than``, but for the one that was in force then;
-- earlier already, versions that say nothing new: no fact differs from the version before.
+- earlier already, versions that say nothing new: no fact differs from the version before, or they were never in force.
 
 The newest version of each machine and of its instances stays, however old.
 So whatever is asked of the kept span, by ``virtual_machines_at`` or ``vm_changes``, has the same facts as before.
@@ -194,8 +194,6 @@ def _prune_some(cursor: database.Cursor, pair: tables.Pair, known: dict[str, Any
         known = {**known, "after": keys[0], "last": keys[-1]}
         done.old += _drop(cursor, pair, _OLD, known, dry_run=done.dry_run)
         done.redundant += _drop(cursor, pair, _REDUNDANT, known, dry_run=done.dry_run)
-        if not done.dry_run:
-            cursor.execute(_IN_ORDER.format(**names), known)
     cursor.execute("COMMIT")
     return keys
 
@@ -248,34 +246,17 @@ _REDUNDANT = """
 SELECT h.*
 FROM {state} AS s
 CROSS JOIN LATERAL (
-    SELECT {identity},
-           ROW ({facts}) IS NOT DISTINCT FROM lag(ROW ({facts})) OVER versions AND lag(1) OVER versions = 1 AS repeats
+    SELECT {identity}, h.overtaken OR
+           ROW ({facts}) IS NOT DISTINCT FROM lag(ROW ({facts})) OVER versions AND lag(1) OVER versions = 1 AS silent
     FROM {history} AS h
     WHERE {same} AND h.effective_at <= %(redundant)s
-    WINDOW versions AS (ORDER BY {version})
+    WINDOW versions AS (PARTITION BY h.overtaken ORDER BY h.effective_at)
     OFFSET 0
 ) AS h
-WHERE ({key}) BETWEEN %(after)s AND %(last)s AND NOT s.disordered
-  AND h.repeats AND h.effective_at > %(old)s AND ({version}) < ({newest})
+WHERE ({key}) BETWEEN %(after)s AND %(last)s
+  AND h.silent AND h.effective_at > %(old)s AND ({version}) < ({newest})
 """
-"""It says what the version before says, and is not the newest.
-
-Where times do not rise with versions, it may have been in force before the one that it repeats; there all stay.
-"""
-
-_IN_ORDER = """
-UPDATE {state} AS s SET disordered = false
-WHERE ({key}) BETWEEN %(after)s AND %(last)s AND s.disordered
-  AND NOT EXISTS (
-      SELECT
-      FROM (
-          SELECT h.effective_at < lag(h.effective_at) OVER (ORDER BY {version}) AS backwards
-          FROM {history} AS h WHERE {same}
-      ) AS h
-      WHERE h.backwards
-  )
-"""
-"""What was out of order is gone: whoever looks back takes the short way again."""
+"""It was never in force, or says what the version before says; and is not the newest."""
 
 _OLD_RUNS = """
 DELETE FROM reconcile_runs AS r WHERE started_at < %(old)s

@@ -89,6 +89,10 @@ INSTANCES = tables.Pair(
     key=(*_KEY, "owner_uid"),
     floor="instances",
     tombstone={"phase": "'Gone'", "deleted_at": "r.instances_time"},
+    lasting={
+        **{name: f"{{}}.{name}" for name in ("node", "guest_os", "live_vcpus", "live_memory_bytes")},
+        "ip_addresses": "nullif({}.ip_addresses, ARRAY[]::text[])",
+    },
 )
 """What runs: one object for each machine that ever ran, by the machine's uid, through all its starts."""
 
@@ -143,18 +147,13 @@ _MERGE_INSTANCES = [*INSTANCES.merge(), LOCK_MACHINES, SHOW_RUNTIME, INSTANCES.o
 
 
 def _prepared(name: str, statements: Sequence[str]) -> str:
-    """Return what prepares some statements as name_0, name_1, ...; the first knows whether lists count."""
-    types = ["json, boolean", *["json"] * (len(statements) - 1)]
-    return "".join(
-        f"PREPARE {name}_{number} ({kinds}) AS {sql};\n"
-        for number, (kinds, sql) in enumerate(zip(types, statements, strict=True))
-    )
+    """Return what prepares some statements as name_0, name_1, ...; each may look at whether lists count."""
+    return "".join(f"PREPARE {name}_{number} (json, boolean) AS {sql};\n" for number, sql in enumerate(statements))
 
 
 def _executed(name: str, statements: Sequence[str]) -> str:
     """Return what runs them, with the parameters ``rows`` and ``lists``."""
-    first, *others = (f"EXECUTE {name}_{number}" for number in range(len(statements)))
-    return "; ".join([f"{first} (%(rows)s, %(lists)s)", *(f"{each} (%(rows)s)" for each in others)])
+    return "; ".join(f"EXECUTE {name}_{number} (%(rows)s, %(lists)s)" for number in range(len(statements)))
 
 
 PREPARE = (

@@ -7,10 +7,13 @@ There are two ways to write, and both end with the same tables:
 below the state's. The history cannot hold it yet, so nothing is looked up there.
 
 :meth:`Pair.merge` is for all else: late versions, versions that are known, other uids, objects that a complete list did
-not hold. Its first statement locks the state's row of each object, whether or not it changes it, so writers of one
+not hold. Its first statements lock the state's row of each object, whether or not they change it, so writers of one
 object take turns, and what follows sees all that the writers before have committed.
 
 Rows are locked in the order of their keys, so no two writers can wait for each other.
+
+A version of the history is *overtaken* where a later version counts since no later time: it was never in force. The
+times of the others rise with their versions; so whoever looks back needs the last of them, and nothing else.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class Pair:
     types: the row's columns and their SQL types. stored_as: what the state calls a column, where it differs.
     key: what identifies an object. floor: what the columns of ``clusters`` about lists of this kind begin with.
     tombstone: SQL for the columns of an object that a list did not hold, beside its key and what all have.
+    lasting: columns that a deleted object keeps as they were last known, with SQL for what a version says of them.
     joined: columns of the state that are taken from elsewhere when an object is new, with their SQL over ``r``.
     same: columns that must be equal for a plain append; if not, :attr:`reset` says what becomes of others.
     """
@@ -51,6 +55,7 @@ class Pair:
     floor: str
     tombstone: Mapping[str, str]
     stored_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    lasting: Mapping[str, str] = dataclasses.field(default_factory=dict)
     joined: Mapping[str, str] = dataclasses.field(default_factory=dict)
     join: str = ""
     same: tuple[str, ...] = ()
@@ -110,7 +115,7 @@ class Pair:
                 ON CONFLICT ({columns(self.key)}) DO UPDATE
                 SET ({self._states(self.given)}, updated_at) = ({self._states(self.given, "excluded.")}, now())
                 WHERE ({columns(VERSION, "excluded.")}) > ({columns(VERSION, "known.")})
-                  AND excluded.effective_at >= known.effective_at{same}
+                  AND excluded.effective_at > known.effective_at{same}
                 RETURNING *
             )
             INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)})
@@ -120,20 +125,36 @@ class Pair:
     def merge(self) -> list[str]:
         """The statements that write anything, in their order, for one transaction; :meth:`outcomes` is read after them.
 
-        ``$2`` of the first: as for :meth:`append`.
+        ``$2``: as for :meth:`append`.
         """
         return [
-            self._lock_and_raise(),
+            self._lock(),
+            self._raise(),
             self._keep_better(),
             self._record(),
             self._date(),
+            self._overtake_others(),
+            self._overtake(),
             self._follow(),
-            self._mark_disordered(),
+            *([self._remember()] if self.lasting else []),
         ]
 
-    def _lock_and_raise(self) -> str:
-        """Lock each object's row and raise it to the newest change; what a list did not hold gets a tombstone besides.
+    def _lock(self) -> str:
+        """Lock each object's row, where it has one."""
+        return f"""
+            SELECT count(*)
+            FROM (
+                SELECT FROM (SELECT DISTINCT {columns(self.key)} FROM ({self._incoming()}) AS r) AS r
+                JOIN {self.state} AS known ON {self._on("known", "r")}
+                ORDER BY {columns(self.key, "known.")}
+                FOR NO KEY UPDATE OF known
+            ) AS locked"""
 
+    def _raise(self) -> str:
+        """Raise each object's row to the newest change; what a list did not hold gets a tombstone besides.
+
+        A list speaks against what comes below its version, but not about the version of an object that lives: that was in
+        the list.
         The tombstone goes into the history, with the list's own version; :meth:`_follow` brings it to the state.
         """
         tomb = {
@@ -147,6 +168,7 @@ class Pair:
             "shape": "1",
             "digest": "0",
             "effective_at": f"r.{self.floor}_time",
+            "overtaken": "true",
             **self.tombstone,
         }
         resets = [f"{name} = {sql}" for name, sql in self.reset.items()]
@@ -166,6 +188,11 @@ class Pair:
             INSERT INTO {self.history} ({columns(list(tomb))})
             SELECT {", ".join(tomb.values())} FROM newest AS r JOIN moved ON {self._on("moved", "r")}
             WHERE r.below AND $2
+              AND NOT EXISTS (
+                  SELECT FROM {self.state} AS s
+                  WHERE {self._on("s", "r")} AND s.deleted_at IS NULL AND s.version_number >= 0
+                    AND (s.version_epoch, s.version_number) = (r.version_epoch, r.version_number)
+              )
             ON CONFLICT DO NOTHING"""
 
     def _floor(self, change: str) -> dict[str, str]:
@@ -198,10 +225,10 @@ class Pair:
             WHERE {self._at("known", "r")} AND {_BETTER}"""
 
     def _record(self) -> str:
-        """Put the versions into the history that it does not hold."""
+        """Put the versions into the history that it does not hold; :meth:`_overtake` says which were in force."""
         return f"""
-            INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)})
-            SELECT {columns(self.key)}, {columns(self.given)} FROM ({self._kept()}) AS r
+            INSERT INTO {self.history} ({columns(self.key)}, {columns(self.given)}, overtaken)
+            SELECT {columns(self.key)}, {columns(self.given)}, true FROM ({self._kept()}) AS r
             WHERE NOT EXISTS (SELECT FROM {self.history} AS known WHERE {self._at("known", "r")})"""
 
     def _date(self) -> str:
@@ -210,7 +237,7 @@ class Pair:
         What is told again, or read from a list, is told later than it was; it says more all the same.
         """
         return f"""
-            UPDATE {self.history} AS known SET effective_at = r.effective_at
+            UPDATE {self.history} AS known SET effective_at = r.effective_at, overtaken = true
             FROM (
                 SELECT {columns((*self.key, *VERSION), "r.")}, min(r.effective_at) AS effective_at
                 FROM ({self._incoming()}) AS r
@@ -218,20 +245,72 @@ class Pair:
             ) AS r
             WHERE {self._at("known", "r")} AND r.effective_at < known.effective_at"""
 
+    def _written(self) -> str:
+        """The versions of these changes, tombstones too, and since when they count by now."""
+        floor = ", ".join((f"i.{self.floor}_epoch", *self._floor("i").values()))
+        names = columns((*self.key, *VERSION))
+        return f"""
+            incoming AS ({self._incoming()}),
+            written AS MATERIALIZED (
+                SELECT {columns((*self.key, *VERSION), "r.")}, history.effective_at
+                FROM (
+                    SELECT {names} FROM incoming
+                    UNION SELECT {columns(self.key, "i.")}, {floor} FROM incoming AS i WHERE i.below
+                ) AS r ({names})
+                JOIN {self.history} AS history ON {self._at("history", "r")}
+            )"""
+
+    def _overtake_others(self) -> str:
+        """Mark the versions that one of these has overtaken.
+
+        What is not marked rises in time and version alike, but for what was just written, which is still marked; so
+        they are those from its time on, up to the first of a later version.
+        """
+        return f"""
+            WITH {self._written()}
+            UPDATE {self.history} AS known SET overtaken = true
+            FROM written AS r
+            LEFT JOIN LATERAL (
+                SELECT h.effective_at FROM {self.history} AS h
+                WHERE {self._on("h", "r")} AND h.effective_at >= r.effective_at AND NOT h.overtaken
+                  AND ({columns(VERSION, "h.")}) > ({columns(VERSION, "r.")})
+                ORDER BY h.effective_at LIMIT 1
+            ) AS later ON true
+            WHERE {self._on("known", "r")} AND NOT known.overtaken
+              AND known.effective_at >= r.effective_at AND known.effective_at < coalesce(later.effective_at, 'infinity')
+              AND ({columns(VERSION, "known.")}) < ({columns(VERSION, "r.")})"""
+
+    def _overtake(self) -> str:
+        """Say which of these versions were overtaken: by one that was there before, or by another of them."""
+        return f"""
+            WITH {self._written()}
+            UPDATE {self.history} AS known SET overtaken = r.overtaken
+            FROM (
+                SELECT r.*, coalesce(before.overtakes, false) OR EXISTS (
+                    SELECT FROM written AS o
+                    WHERE {self._on("o", "r")} AND o.effective_at <= r.effective_at
+                      AND ({columns(VERSION, "o.")}) > ({columns(VERSION, "r.")})
+                ) AS overtaken
+                FROM written AS r
+                LEFT JOIN LATERAL (
+                    SELECT ({columns(VERSION, "h.")}) > ({columns(VERSION, "r.")}) AS overtakes
+                    FROM {self.history} AS h
+                    WHERE {self._on("h", "r")} AND h.effective_at <= r.effective_at AND NOT h.overtaken
+                    ORDER BY h.effective_at DESC LIMIT 1
+                ) AS before ON true
+            ) AS r
+            WHERE {self._at("known", "r")} AND known.overtaken <> r.overtaken"""
+
     def _follow(self) -> str:
         """Bring the state to the newest version that these changes brought to the history, if it is newer or better."""
         resets = [f"{name} = {sql.replace('excluded.', 'newest.')}" for name, sql in self.reset.items()]
-        floor = ", ".join((f"i.{self.floor}_epoch", *self._floor("i").values()))
-        tombstone = f"SELECT {columns(self.key, 'i.')}, {floor} FROM incoming AS i WHERE i.below"
         return f"""
-            WITH incoming AS ({self._incoming()})
+            WITH {self._written()}
             UPDATE {self.state} AS known
             SET {", ".join([*self._sets("newest"), *resets])}
             FROM (
                 SELECT DISTINCT ON ({columns(self.key, "r.")}) history.*
-                FROM (
-                    SELECT {columns((*self.key, *VERSION))} FROM incoming UNION {tombstone}
-                ) AS r ({columns((*self.key, *VERSION))})
+                FROM written AS r
                 JOIN {self.history} AS history ON {self._at("history", "r")}
                 ORDER BY {columns(self.key, "r.")}, {", ".join(f"r.{name} DESC" for name in VERSION)}
             ) AS newest
@@ -240,26 +319,33 @@ class Pair:
               AND ({columns([*VERSION, "id", "digest", "effective_at"], "known.")})
                   IS DISTINCT FROM ({columns([*VERSION, "id", "digest", "effective_at"], "newest.")})"""
 
-    def _mark_disordered(self) -> str:
-        """Mark the objects where one of these versions, and the one beside it in time, are in the wrong order."""
+    def _remember(self) -> str:
+        """Let what is deleted keep what was last known of the same object; a list's tombstone does not say of which.
 
-        def beside(sign: str, direction: str) -> str:
-            place = ("effective_at", *VERSION)
-            return f"""(
-                SELECT ({columns(VERSION, "history.")}) {sign} ({columns(VERSION, "kept.")})
-                FROM {self.history} AS history
-                WHERE {self._on("history", "kept")}
-                  AND ({columns(place, "history.")}) {sign} ({columns(place, "kept.")})
-                ORDER BY {", ".join(f"history.{name} {direction}" for name in place)} LIMIT 1)"""
+        The history keeps what each version said; so it does not matter in which order they came.
+        """
 
+        def last(name: str, sql: str) -> str:
+            return f"""coalesce({sql.format("own")}, (
+                SELECT {sql.format("h")} FROM {self.history} AS h
+                WHERE {self._on("h", "s")} AND (own.uid IS NULL OR h.uid = own.uid)
+                  AND ({columns(VERSION, "h.")}) < ({columns(VERSION, "s.")}) AND {sql.format("h")} IS NOT NULL
+                ORDER BY {", ".join(f"h.{name} DESC" for name in VERSION)} LIMIT 1
+            ), s.{name}) AS {name}"""
+
+        names = list(self.lasting)
         return f"""
-            UPDATE {self.state} AS known SET disordered = true
+            UPDATE {self.state} AS known
+            SET ({columns(names)}) = ROW ({columns(names, "found.")}), updated_at = now()
             FROM (
-                SELECT DISTINCT {columns(self.key, "kept.")} FROM ({self._incoming()}) AS r
-                JOIN {self.history} AS kept ON {self._at("kept", "r")}
-                WHERE NOT {beside(">", "ASC")} OR NOT {beside("<", "DESC")}
-            ) AS r
-            WHERE {self._on("known", "r")} AND NOT known.disordered"""
+                SELECT {columns(self.key, "s.")}, {", ".join(last(*item) for item in self.lasting.items())}
+                FROM (SELECT DISTINCT {columns(self.key)} FROM ({self._incoming()}) AS r) AS r
+                JOIN {self.state} AS s ON {self._on("s", "r")}
+                JOIN {self.history} AS own ON {self._at("own", "s")}
+                WHERE s.deleted_at IS NOT NULL
+            ) AS found
+            WHERE {self._on("known", "found")}
+              AND ({columns(names, "known.")}) IS DISTINCT FROM ({columns(names, "found.")})"""
 
     def known(self) -> str:
         """Return, as JSON, what the state holds of an object; ``%(cluster)s`` and so on name it.

@@ -57,14 +57,12 @@ CREATE TABLE ledger_heard (
 -- vm_state: more about order, the numbers by where they come from, and what the running instance says.
 -- effective_at: since when the version counts: the earliest time that an event said of it, or when it was recorded
 -- where none did.
--- disordered: the times in the history do not rise with the versions, so looking back takes the longer way.
 DROP VIEW virtual_machines;
 ALTER TABLE vm_state RENAME COLUMN vcpus TO spec_vcpus;
 ALTER TABLE vm_state RENAME COLUMN memory_bytes TO spec_memory_bytes;
 ALTER TABLE vm_state
     ADD COLUMN version_epoch smallint NOT NULL DEFAULT 0,
     ADD COLUMN effective_at timestamptz,
-    ADD COLUMN disordered boolean NOT NULL DEFAULT false,
     ADD COLUMN node text,
     ADD COLUMN ip_addresses text[],
     ADD COLUMN guest_os text,
@@ -100,13 +98,15 @@ ALTER TABLE vm_state
 UPDATE vm_state SET effective_at = coalesce(time, updated_at);
 ALTER TABLE vm_state ALTER COLUMN effective_at SET NOT NULL;
 
--- The history by months of effective_at. What is before the first month and after the last has a table of its own, and
+-- The history by months of effective_at. overtaken: a later version counts since no later time, so this one was never in
+-- force. What is before the first month and after the last has a table of its own, and
 -- there is no default one: with it Postgres could not read the months in their order.
 ALTER TABLE vm_history RENAME TO vm_history_unparted;
 CREATE TABLE vm_history (
     LIKE vm_history_unparted INCLUDING DEFAULTS,
     version_epoch  smallint NOT NULL DEFAULT 0,
     effective_at   timestamptz NOT NULL,
+    overtaken      boolean NOT NULL DEFAULT false,
     PRIMARY KEY (cluster, namespace, name, effective_at, version_epoch, version_number, version_time, version_step)
 ) PARTITION BY RANGE (effective_at);
 -- Where a version is found; it grows at its end, because versions do, so a large history costs a new one no more.
@@ -138,7 +138,6 @@ CREATE TABLE vm_runtime (
     shape             smallint NOT NULL,
     digest            bigint NOT NULL,
     effective_at      timestamptz NOT NULL,
-    disordered        boolean NOT NULL DEFAULT false,
     updated_at        timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (cluster, namespace, name, owner_uid)
 ) WITH (fillfactor = 70);
@@ -150,7 +149,7 @@ CREATE TABLE vm_runtime_history (
         (cluster, namespace, name, owner_uid, effective_at, version_epoch, version_number, version_time, version_step)
 ) PARTITION BY RANGE (effective_at);
 ALTER TABLE vm_runtime_history RENAME COLUMN updated_at TO recorded_at;
-ALTER TABLE vm_runtime_history DROP COLUMN disordered;
+ALTER TABLE vm_runtime_history ADD COLUMN overtaken boolean NOT NULL DEFAULT false;
 CREATE INDEX vm_runtime_history_version ON vm_runtime_history (version_number, version_time);
 COMMENT ON TABLE vm_runtime_history IS 'One row for each distinct version of a VirtualMachineInstance that was received.';
 
@@ -211,21 +210,13 @@ BEGIN
 END
 $$;
 
-INSERT INTO vm_history SELECT *, 0, coalesce(time, recorded_at) FROM vm_history_unparted;
+INSERT INTO vm_history
+SELECT *, 0, coalesce(time, recorded_at), coalesce(coalesce(time, recorded_at) >= min(coalesce(time, recorded_at)) OVER (
+    PARTITION BY cluster, namespace, name ORDER BY version_number DESC, version_time DESC, version_step DESC
+    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+), false)
+FROM vm_history_unparted;
 DROP TABLE vm_history_unparted;
-UPDATE vm_state AS state
-SET disordered = true
-FROM (
-    SELECT DISTINCT cluster, namespace, name
-    FROM (
-        SELECT cluster, namespace, name, effective_at < lag(effective_at) OVER (
-            PARTITION BY cluster, namespace, name ORDER BY version_number, version_time, version_step
-        ) AS back
-        FROM vm_history
-    ) AS pairs
-    WHERE back
-) AS found
-WHERE (state.cluster, state.namespace, state.name) = (found.cluster, found.namespace, found.name);
 
 CREATE VIEW virtual_machines AS
 SELECT type, id, kind, name, namespace, time, cpucores, cpusockets, memory, storageclass, network,

@@ -2,16 +2,13 @@
 -- depends: 0004.truth
 
 -- The fleet as it was: of each machine the greatest version among those that counted by then.
--- Where that is the state's, nothing is looked up. Otherwise it is found by index, machine by machine: LATERAL with LIMIT
--- leaves the planner no other way, whatever its settings. Where times rise with versions it is the last one by time, and
--- the months are read backwards only until one has it; where they do not (disordered), all months are asked.
+-- Where that is the state's, nothing is looked up. Otherwise it is found by index, machine by machine: the last one by
+-- time that was not overtaken. LATERAL with LIMIT leaves the planner no other way, whatever its settings, and the
+-- months are read backwards only until one has it.
 -- Postgres reads a page of an index to its end, or to the condition's: so the last 48 hours are asked first, which saves
 -- a quarter of the time. UNION ALL with LIMIT 1 asks the next part only where the one before it has nothing.
 -- Not compiled: the estimated cost of a large fleet would have it compiled, which takes longer than it runs.
 -- The numbers are chosen as by the generated columns of vm_state. Of the instancetypes' sizes there is no history.
-CREATE INDEX vm_state_disordered ON vm_state (cluster, namespace, name) WHERE disordered;
-CREATE INDEX vm_runtime_disordered ON vm_runtime (cluster, namespace, name, owner_uid) WHERE disordered;
-
 CREATE FUNCTION virtual_machines_at(moment timestamptz) RETURNS SETOF virtual_machines
 LANGUAGE sql STABLE PARALLEL SAFE SET jit = off
 BEGIN ATOMIC
@@ -63,71 +60,71 @@ FROM (
     FROM vm_state AS s
     CROSS JOIN LATERAL (
         (SELECT * FROM vm_history AS h
-         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND NOT h.overtaken
            AND h.effective_at <= moment AND h.effective_at > moment - interval '48 hours'
-         ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-                  h.version_step DESC
-         LIMIT 1)
+         ORDER BY h.effective_at DESC LIMIT 1)
         UNION ALL
         (SELECT * FROM vm_history AS h
-         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND NOT h.overtaken
            AND h.effective_at <= moment - interval '48 hours'
-         ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-                  h.version_step DESC
-         LIMIT 1)
+         ORDER BY h.effective_at DESC LIMIT 1)
         LIMIT 1
     ) AS h
-    WHERE s.effective_at > moment AND NOT s.disordered AND h.deleted_at IS NULL
-    UNION ALL
-    SELECT h.type, h.id, h.kind, h.time, h.cpucores, h.cpusockets, h.memory, h.storageclass, h.network, h.uid,
-           h.resource_version, h.generation, h.cputhreads, h.vcpus, h.memory_bytes,
-           h.instancetype, h.preference, h.run_strategy, h.status, h.os, h.architecture, h.machine_type, h.disks,
-           h.disk_bytes, h.labels, h.created_at, h.recorded_at,
-           s.cluster, s.namespace, s.name, s.uid, s.instancetype,
-           s.instancetype_vcpus, s.instancetype_memory_bytes, s.node, s.ip_addresses, s.guest_os, s.phase,
-           s.live_vcpus, s.live_memory_bytes, s.runtime_seen_at
-    FROM vm_state AS s
-    CROSS JOIN LATERAL (
-        SELECT * FROM vm_history AS h
-        WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.effective_at <= moment
-        ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
-        LIMIT 1
-    ) AS h
-    WHERE s.effective_at > moment AND s.disordered AND h.deleted_at IS NULL
+    WHERE s.effective_at > moment AND h.deleted_at IS NULL
 ) AS m
 -- What ran of it: as vm_state says, if that is the same machine and it says so since then; else looked up likewise.
 LEFT JOIN LATERAL (
-    (SELECT * FROM vm_runtime_history AS h
-     WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
-       AND h.effective_at <= moment AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
-       AND (h.cluster, h.namespace, h.name, h.owner_uid) NOT IN (
-           SELECT i.cluster, i.namespace, i.name, i.owner_uid FROM vm_runtime AS i WHERE i.disordered
-       )
-     ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-              h.version_step DESC
-     LIMIT 1)
-    UNION ALL
-    (SELECT * FROM vm_runtime_history AS h
-     WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
-       AND h.effective_at <= moment AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
-       AND (h.cluster, h.namespace, h.name, h.owner_uid) IN (
-           SELECT i.cluster, i.namespace, i.name, i.owner_uid FROM vm_runtime AS i WHERE i.disordered
-       )
-     ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
-     LIMIT 1)
-    LIMIT 1
+    SELECT * FROM vm_runtime_history AS h
+    WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+      AND NOT h.overtaken AND h.effective_at <= moment
+      AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
+    ORDER BY h.effective_at DESC LIMIT 1
 ) AS past ON true
+-- What is gone keeps what was last known of it, as in vm_runtime.
+LEFT JOIN LATERAL (
+    SELECT (SELECT h.node FROM vm_runtime_history AS h
+            WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+              AND h.effective_at < past.effective_at AND NOT h.overtaken AND (past.uid IS NULL OR h.uid = past.uid)
+              AND h.node IS NOT NULL
+            ORDER BY h.effective_at DESC LIMIT 1) AS node,
+           (SELECT nullif(h.ip_addresses, '{}') FROM vm_runtime_history AS h
+            WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+              AND h.effective_at < past.effective_at AND NOT h.overtaken AND (past.uid IS NULL OR h.uid = past.uid)
+              AND nullif(h.ip_addresses, '{}') IS NOT NULL
+            ORDER BY h.effective_at DESC LIMIT 1) AS ip_addresses,
+           (SELECT h.guest_os FROM vm_runtime_history AS h
+            WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+              AND h.effective_at < past.effective_at AND NOT h.overtaken AND (past.uid IS NULL OR h.uid = past.uid)
+              AND h.guest_os IS NOT NULL
+            ORDER BY h.effective_at DESC LIMIT 1) AS guest_os,
+           (SELECT h.live_vcpus FROM vm_runtime_history AS h
+            WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+              AND h.effective_at < past.effective_at AND NOT h.overtaken AND (past.uid IS NULL OR h.uid = past.uid)
+              AND h.live_vcpus IS NOT NULL
+            ORDER BY h.effective_at DESC LIMIT 1) AS live_vcpus,
+           (SELECT h.live_memory_bytes FROM vm_runtime_history AS h
+            WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+              AND h.effective_at < past.effective_at AND NOT h.overtaken AND (past.uid IS NULL OR h.uid = past.uid)
+              AND h.live_memory_bytes IS NOT NULL
+            ORDER BY h.effective_at DESC LIMIT 1) AS live_memory_bytes
+    WHERE past.deleted_at IS NOT NULL
+    OFFSET 0
+) AS gone ON true
 CROSS JOIN LATERAL (
     SELECT m.uid = m.now_uid AND m.runtime_seen_at <= moment,
            (m.uid, m.instancetype) IS NOT DISTINCT FROM (m.now_uid, m.now_instancetype)
 ) AS same (run, size)
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN same.run THEN m.node ELSE past.node END AS node,
-           CASE WHEN same.run THEN m.ip_addresses ELSE past.ip_addresses END AS ip_addresses,
-           CASE WHEN same.run THEN m.guest_os ELSE past.guest_os END AS guest_os,
+    SELECT CASE WHEN same.run THEN m.node ELSE coalesce(past.node, gone.node) END AS node,
+           CASE
+               WHEN same.run THEN m.ip_addresses
+               WHEN past.deleted_at IS NULL THEN past.ip_addresses
+               ELSE coalesce(nullif(past.ip_addresses, '{}'), gone.ip_addresses)
+           END AS ip_addresses,
+           CASE WHEN same.run THEN m.guest_os ELSE coalesce(past.guest_os, gone.guest_os) END AS guest_os,
+           CASE WHEN same.run THEN m.live_vcpus ELSE coalesce(past.live_vcpus, gone.live_vcpus) END AS live_vcpus,
+           CASE WHEN same.run THEN m.live_memory_bytes ELSE coalesce(past.live_memory_bytes, gone.live_memory_bytes) END AS live_memory_bytes,
            CASE WHEN same.run THEN m.phase ELSE past.phase END AS phase,
-           CASE WHEN same.run THEN m.live_vcpus ELSE past.live_vcpus END AS live_vcpus,
-           CASE WHEN same.run THEN m.live_memory_bytes ELSE past.live_memory_bytes END AS live_memory_bytes,
            CASE WHEN same.run THEN m.runtime_seen_at ELSE past.effective_at END AS runtime_seen_at,
            CASE WHEN same.size THEN m.instancetype_vcpus END AS sized_vcpus,
            CASE WHEN same.size THEN m.instancetype_memory_bytes END AS sized_memory_bytes
@@ -140,10 +137,12 @@ COMMENT ON FUNCTION virtual_machines_at IS 'The virtual machines that lived at a
 CREATE FUNCTION ledger_facts(version anyelement) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
     SELECT to_jsonb(version) - '{cluster, namespace, name, owner_uid, type, id, time, resource_version, generation,
-        version_epoch, version_number, version_time, version_step, shape, digest, effective_at, recorded_at}'::text[]
+        version_epoch, version_number, version_time, version_step, shape, digest, effective_at, recorded_at,
+        overtaken}'::text[]
 $$;
 
--- One row for each version that says something new beside the version before it, of machines and of what ran of them.
+-- One row for each version that was in force and says something new beside the one before it, of machines and of what
+-- ran of them. A flat event says nothing of what it does not carry: there the facts before it go on.
 -- The version before is looked up for each row, not by a window: so a filter on the time reads that time alone.
 -- OFFSET 0 keeps the facts from being made anew wherever they are named.
 CREATE VIEW vm_changes AS
@@ -151,39 +150,53 @@ SELECT h.cluster, h.namespace, h.name, h.uid, h.effective_at AS changed_at, h.ty
        CASE
            WHEN h.deleted_at IS NOT NULL THEN 'deleted'
            WHEN (b.version).type IS NULL THEN 'appeared'
-           WHEN h.uid <> (b.version).uid THEN 'recreated'
-           WHEN (b.version).deleted_at IS NOT NULL THEN 'returned'
+           WHEN h.uid = (b.version).uid AND (b.version).deleted_at IS NOT NULL THEN 'returned'
+           WHEN h.uid <> (b.version).uid OR (b.version).deleted_at IS NOT NULL THEN 'recreated'
            ELSE 'changed'
        END AS what,
        coalesce(c.changes, '{}') AS changes
 FROM vm_history AS h
-JOIN vm_state AS s ON s.cluster = h.cluster AND s.namespace = h.namespace AND s.name = h.name
 LEFT JOIN LATERAL (
-    (SELECT p FROM vm_history AS p
-     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND NOT s.disordered
-       AND p.effective_at <= h.effective_at
-       AND (p.effective_at, p.version_epoch, p.version_number, p.version_time, p.version_step)
-         < (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
-     ORDER BY p.effective_at DESC, p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
-     LIMIT 1)
-    UNION ALL
-    (SELECT p FROM vm_history AS p
-     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND s.disordered
-       AND (p.version_epoch, p.version_number, p.version_time, p.version_step)
-         < (h.version_epoch, h.version_number, h.version_time, h.version_step)
-     ORDER BY p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
-     LIMIT 1)
+    SELECT p FROM vm_history AS p
+    WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND NOT p.overtaken
+      AND p.effective_at < h.effective_at
+    ORDER BY p.effective_at DESC LIMIT 1
 ) AS b (version) ON true
-CROSS JOIN LATERAL (SELECT ledger_facts(h), ledger_facts(b.version) OFFSET 0) AS f (now, before)
+LEFT JOIN LATERAL (
+    SELECT p FROM vm_history AS p
+    WHERE (b.version).shape = 0 AND (b.version).deleted_at IS NULL
+      AND p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND NOT p.overtaken
+      AND p.effective_at < h.effective_at AND (p.shape > 0 OR p.deleted_at IS NOT NULL)
+    ORDER BY p.effective_at DESC LIMIT 1
+) AS w (version) ON true
 CROSS JOIN LATERAL (
-    SELECT jsonb_object_agg(fact.key, jsonb_build_object('old', f.before -> fact.key, 'new', fact.value))
+    SELECT CASE
+        WHEN (w.version).type IS NOT NULL AND (w.version).deleted_at IS NULL
+            AND ((w.version).uid = (b.version).uid OR (b.version).uid IS NULL)
+        THEN ledger_facts(w.version) || jsonb_strip_nulls(ledger_facts(b.version))
+        ELSE ledger_facts(b.version)
+    END OFFSET 0
+) AS e (before)
+CROSS JOIN LATERAL (
+    SELECT CASE
+        WHEN h.shape = 0 AND (b.version).type IS NOT NULL AND (b.version).deleted_at IS NULL
+            AND (h.uid = (b.version).uid OR h.uid IS NULL)
+        THEN e.before || jsonb_strip_nulls(ledger_facts(h))
+        ELSE ledger_facts(h)
+    END OFFSET 0
+) AS f (now)
+CROSS JOIN LATERAL (
+    SELECT jsonb_object_agg(fact.key, jsonb_build_object('old', e.before -> fact.key, 'new', CASE
+        WHEN fact.key = 'deleted_at' AND h.deleted_at = 'epoch' THEN to_jsonb(h.effective_at) ELSE fact.value END))
     FROM jsonb_each(f.now) AS fact
-    WHERE nullif(fact.value, 'null') IS DISTINCT FROM nullif(f.before -> fact.key, 'null')
+    WHERE nullif(fact.value, 'null') IS DISTINCT FROM nullif(e.before -> fact.key, 'null')
       AND (h.deleted_at IS NULL OR fact.key = 'deleted_at')
 ) AS c (changes)
-WHERE (b.version).type IS NULL
-   OR h.uid <> (b.version).uid
-   OR CASE WHEN h.deleted_at IS NOT NULL THEN (b.version).deleted_at IS NULL ELSE f.now <> f.before END
+WHERE NOT h.overtaken AND (
+    (b.version).type IS NULL
+    OR h.uid <> (b.version).uid
+    OR CASE WHEN h.deleted_at IS NOT NULL THEN (b.version).deleted_at IS NULL ELSE c.changes IS NOT NULL END
+)
 UNION ALL
 SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.effective_at, h.type, h.resource_version,
        CASE
@@ -194,34 +207,23 @@ SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.effective_at, h.type, h.re
        END,
        coalesce(c.changes, '{}')
 FROM vm_runtime_history AS h
-JOIN vm_runtime AS s
-    ON s.cluster = h.cluster AND s.namespace = h.namespace AND s.name = h.name AND s.owner_uid = h.owner_uid
 LEFT JOIN LATERAL (
-    (SELECT p FROM vm_runtime_history AS p
-     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND p.owner_uid = h.owner_uid
-       AND NOT s.disordered AND p.effective_at <= h.effective_at
-       AND (p.effective_at, p.version_epoch, p.version_number, p.version_time, p.version_step)
-         < (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
-     ORDER BY p.effective_at DESC, p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
-     LIMIT 1)
-    UNION ALL
-    (SELECT p FROM vm_runtime_history AS p
-     WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND p.owner_uid = h.owner_uid
-       AND s.disordered
-       AND (p.version_epoch, p.version_number, p.version_time, p.version_step)
-         < (h.version_epoch, h.version_number, h.version_time, h.version_step)
-     ORDER BY p.version_epoch DESC, p.version_number DESC, p.version_time DESC, p.version_step DESC
-     LIMIT 1)
+    SELECT p FROM vm_runtime_history AS p
+    WHERE p.cluster = h.cluster AND p.namespace = h.namespace AND p.name = h.name AND p.owner_uid = h.owner_uid
+      AND NOT p.overtaken AND p.effective_at < h.effective_at
+    ORDER BY p.effective_at DESC LIMIT 1
 ) AS b (version) ON true
 CROSS JOIN LATERAL (SELECT ledger_facts(h), ledger_facts(b.version) OFFSET 0) AS f (now, before)
 CROSS JOIN LATERAL (
     SELECT jsonb_object_agg(fact.key, jsonb_build_object('old', f.before -> fact.key, 'new', fact.value))
     FROM jsonb_each(f.now) AS fact
     WHERE nullif(fact.value, 'null') IS DISTINCT FROM nullif(f.before -> fact.key, 'null')
-      AND fact.key NOT IN ('uid', 'deleted_at') AND (h.deleted_at IS NULL OR fact.key = 'phase')
+      AND fact.key <> 'deleted_at' AND (h.deleted_at IS NULL OR fact.key = 'phase')
 ) AS c (changes)
-WHERE (b.version).type IS NULL
-   OR h.uid <> (b.version).uid
-   OR CASE WHEN h.deleted_at IS NOT NULL THEN (b.version).deleted_at IS NULL ELSE f.now <> f.before END;
+WHERE NOT h.overtaken AND (
+    (b.version).type IS NULL
+    OR h.uid <> (b.version).uid
+    OR CASE WHEN h.deleted_at IS NOT NULL THEN (b.version).deleted_at IS NULL ELSE c.changes IS NOT NULL END
+);
 
 COMMENT ON VIEW vm_changes IS 'What changed of each virtual machine, and when: what is said once is not said again.';

@@ -101,6 +101,16 @@ def counted(query: Query, table: str) -> dict[tuple[Any, ...], datetime.datetime
     return {row[:-1]: row[-1] for row in rows}
 
 
+OVERTAKEN = """
+SELECT h.cluster, h.name, h.version_number, h.overtaken FROM vm_history AS h
+WHERE h.overtaken <> EXISTS (
+    SELECT FROM vm_history AS n
+    WHERE (n.cluster, n.namespace, n.name) = (h.cluster, h.namespace, h.name) AND n.effective_at <= h.effective_at
+      AND (n.version_number, n.version_time, n.version_step) > (h.version_number, h.version_time, h.version_step)
+)"""
+"""The versions that are called overtaken and are not, or the other way round."""
+
+
 def ledger(query: Query) -> tuple[Rows, Rows, Rows]:
     """All that the ledger says, but for when it was written."""
     [(names,)] = query(
@@ -129,6 +139,7 @@ def test_any_order_duplicates_and_split_give_the_same_ledger(
     query("TRUNCATE vm_state, vm_history")
     for change in given:
         tables.write([change])
+        assert query(OVERTAKEN) == []
     first = ledger(query)
     history, state = expected(given)
     assert stored(query, "vm_history") == as_set(history.values())
@@ -139,6 +150,7 @@ def test_any_order_duplicates_and_split_give_the_same_ledger(
     order.shuffle(again)
     for batch in batches(again, cuts):
         tables.write(batch)
+        assert query(OVERTAKEN) == []
     assert ledger(query) == first
     since = counted(query, "vm_history")
     assert dated(given).items() <= since.items()

@@ -76,6 +76,18 @@ def test_a_late_event_cannot_raise_what_the_list_did_not_hold(
     assert (7,) in query("SELECT version_number FROM vm_history")
 
 
+def test_what_the_list_held_is_not_held_against_it(tables: store.Store, query: Query) -> None:
+    """Another event about the version that it held, and a delete that is dated later than it."""
+    tables.write([machine(ADD, 7)])
+    complete(query)
+    assert tables.write([machine(UPDATE, 7, second=15)]) == [store.Outcome.STORED]
+    assert live(query) == ["a"]
+    tables.write([machine(DELETE, 7, second=30)])
+    assert query("SELECT type, version_number, deleted_at::text FROM vm_state") == [
+        (DELETE, 7, "2026-11-22 10:00:30+00")
+    ]
+
+
 def test_an_event_after_the_list_counts(tables: store.Store, query: Query) -> None:
     """By its version, and by its time where it has none."""
     complete(query)

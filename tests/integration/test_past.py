@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import pathlib
 import re
@@ -192,6 +193,52 @@ def test_the_story_tells_each_change_once(tables: store.Store, query: Query) -> 
     assert told[4][1]["uid"] == {"old": "u1", "new": "u2"}
 
 
+def test_a_flat_event_takes_nothing_back(tables: store.Store, query: Query) -> None:
+    """What it does not carry it says nothing of; so nothing went, and nothing came back."""
+
+    def flat(version: int, cores: int) -> versions.Change:
+        known = {"name": "a", "namespace": "team", "uid": "u1", "resourceversion": version, "cpucores": cores}
+        event = events.Event({**attributes(UPDATE, version, version), **known, "memory": "1Gi"}, None)
+        return vm.change(event, cluster_name="east")
+
+    write(
+        tables,
+        machine(ADD, 10, 10),
+        flat(11, 1),
+        flat(12, 2),
+        flat(13, 2),
+        machine(UPDATE, 14, 14, cores=2),
+        flat(15, 2),
+        machine(UPDATE, 16, 16, cores=3),
+    )
+    told = story(query)
+    assert [what for what, _ in told] == ["appeared", "changed", "changed"]
+    assert told[1][1] == {key: {"old": 1, "new": 2} for key in ("cpucores", "vcpus")}
+    assert told[2][1] == {key: {"old": 2, "new": 3} for key in ("cpucores", "vcpus")}
+
+
+def test_flat_events_alone_tell_a_story(tables: store.Store, query: Query) -> None:
+    """Of the published example: no uid, no version; a delete without a time counts from when it was recorded."""
+
+    def flat(kind: str, hour: float | None, cores: int) -> versions.Change:
+        known = {"name": "a", "namespace": "team", "cpucores": str(cores)}
+        return vm.change(events.Event({**attributes(kind, 0, hour), **known}, None), cluster_name="east")
+
+    write(tables, flat(ADD, 1, 1), flat(UPDATE, 2, 1), flat(UPDATE, 3, 2), flat(DELETE, 4, 2), flat(ADD, 5, 2))
+    assert [what for what, _ in story(query)] == ["appeared", "changed", "deleted", "recreated"]
+    write(tables, machine(ADD, 8, 8), machine(DELETE, 9, None))
+    what, changes = story(query)[-1]
+    assert what == "deleted"
+    assert changes["deleted_at"]["new"] > "2026"
+
+
+def test_what_was_never_in_force_is_not_told(tables: store.Store, query: Query) -> None:
+    """An event from the future, and one that a later version was dated before."""
+    write(tables, machine(ADD, 1, 1), machine(UPDATE, 2, 9000, cores=9), machine(UPDATE, 3, 3, cores=3))
+    assert [what for what, _ in story(query)] == ["appeared", "changed"]
+    assert story(query)[1][1]["vcpus"] == {"old": 1, "new": 3}
+
+
 def test_the_story_tells_where_a_machine_ran(tables: store.Store, query: Query) -> None:
     """Started, moved, stopped."""
     write(
@@ -206,6 +253,10 @@ def test_the_story_tells_where_a_machine_ran(tables: store.Store, query: Query) 
     assert [what for what, _ in told] == ["appeared", "started", "moved", "stopped"]
     assert told[2][1] == {"node": {"old": "node-1", "new": "node-2"}}
     assert told[3][1] == {"phase": {"old": "Running", "new": "Gone"}}
+    again = running(ADD, 7, 7, "node-2")
+    write(tables, dataclasses.replace(again, row=again.row, payload=again.payload.replace(b'"uid":"i"', b'"uid":"j"')))
+    assert story(query)[4][0] == "started"
+    assert story(query)[4][1]["uid"] == {"old": "i", "new": "j"}
 
 
 def test_both_go_by_index(tables: store.Store, query: Query) -> None:

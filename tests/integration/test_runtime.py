@@ -107,6 +107,38 @@ def test_what_is_gone_leaves_what_was_known(tables: store.Store, query: Query) -
     ]
 
 
+@pytest.mark.parametrize("order", range(4))
+def test_what_is_gone_keeps_what_was_last_known(order: int, tables: store.Store, query: Query) -> None:
+    """Also where the delete does not repeat it, and whatever came last."""
+    given = [
+        machine(ADD, 1),
+        running(ADD, 2, guestOSInfo={"prettyName": "Fedora Linux 42"}),
+        running(UPDATE, 4, node="node-2", interfaces=[]),
+        running(DELETE, 5, node=None, interfaces=None, phase="Succeeded"),
+    ]
+    for change in [*given[order:], *given[:order]]:
+        write(tables, change)
+    assert query("SELECT phase, node, ip_addresses, guest_os, live_vcpus FROM virtual_machines") == [
+        ("Gone", "node-2", ["10.0.0.2"], "Fedora Linux 42", 4)
+    ]
+    then = "SELECT phase, node, ip_addresses FROM virtual_machines_at('2026-11-22 10:00:05Z')"
+    assert query(then) == [("Gone", "node-2", ["10.0.0.2"])]
+    write(tables, running(ADD, 9, owner="u1", node="node-3"))
+    assert query("SELECT phase, node FROM virtual_machines") == [("Running", "node-3")]
+    assert query(then) == [("Gone", "node-2", ["10.0.0.2"])]
+
+
+def test_what_no_list_held_is_gone_with_what_was_known(tables: store.Store, query: Query) -> None:
+    """Its events come after the list that did not hold it."""
+    write(tables, machine(ADD, 1))
+    query(
+        "INSERT INTO clusters (cluster, instances_version, instances_time) VALUES ('east', 20, '2026-11-22 10:00:20Z')"
+    )
+    for late in (running(UPDATE, 7, node="node-2"), running(ADD, 5), running(UPDATE, 9, node="node-3")):
+        write(tables, late)
+    assert query("SELECT phase, node, ip_addresses FROM virtual_machines") == [("Gone", "node-3", ["10.0.0.9"])]
+
+
 def test_an_instance_comes_before_its_machine(tables: store.Store, query: Query) -> None:
     """Its facts wait for the machine."""
     assert write(tables, running(ADD, 2)) is store.Outcome.STORED

@@ -181,6 +181,15 @@ def consistent(tables: Tables) -> None:
             )
             == []
         )
+        overtaken = f"""
+            SELECT to_json(h) FROM {pair.history} AS h
+            WHERE h.overtaken <> EXISTS (
+                SELECT FROM {pair.history} AS n
+                WHERE ({", ".join(f"n.{name}" for name in pair.key)}) = ({", ".join(f"h.{name}" for name in pair.key)})
+                  AND ({", ".join(f"n.{name}" for name in ORDER)}) > ({", ".join(f"h.{name}" for name in ORDER)})
+                  AND n.effective_at <= h.effective_at
+            )"""
+        assert tables.query(overtaken) == [], "a version was in force, and is said not to have been, or it was not"
         twice = f"SELECT {key}, {order} FROM {pair.history} GROUP BY {key}, {order} HAVING count(*) > 1"
         assert tables.query(twice) == []
     assert (

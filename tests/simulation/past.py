@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from function import kube
@@ -26,9 +26,8 @@ def as_histories_say(of: ledger.Tables) -> None:
         for (_, namespace, name), history in machines.items():
             row = _greatest(history, moment)
             if row is not None and row["deleted_at"] is None:
-                run = _greatest(runs.get((world.CLUSTER, namespace, name, row["uid"]), ()), moment) or {}
-                known = [row[column] for column in MACHINE] + [run.get(column) for column in RUN]
-                expected[namespace, name] = tuple(known)
+                ran = runs.get((world.CLUSTER, namespace, name, row["uid"]), [])
+                expected[namespace, name] = (*(row[column] for column in MACHINE), *_last_known(ran, moment))
         _same(moment, _fleet(of, moment, (*MACHINE, *RUN)), expected)
 
 
@@ -44,6 +43,18 @@ def as_it_was(of: ledger.Tables, past: world.World) -> None:
                 uid = latest.object["metadata"]["uid"]
                 expected[where] = (uid, latest.version, *_run(ran.get(uid)))
         _same(moment, _fleet(of, moment, ("uid", "resource_version", "node", "phase")), expected)
+
+
+def _last_known(history: Sequence[ledger.Row], moment: datetime.datetime) -> tuple[Any, ...]:
+    """Return what a history says of a run; what is gone keeps what was said of the same instance before."""
+    newest = _greatest(history, moment)
+    if newest is None:
+        return (None,) * len(RUN)
+    said = [newest]
+    if newest["deleted_at"] is not None:
+        before = [row for row in history if _order(row) < _order(newest) and newest["uid"] in (None, row["uid"])]
+        said += sorted(before, key=_order, reverse=True)
+    return tuple(next((row[column] for row in said if row[column]), None) for column in RUN)
 
 
 def _run(latest: world.Happening | None) -> tuple[str | None, str | None]:
@@ -63,7 +74,11 @@ def _histories(of: ledger.Tables, pair: tables.Pair) -> dict[tuple[str, ...], li
 
 def _greatest(history: Iterable[ledger.Row], moment: datetime.datetime) -> ledger.Row | None:
     rows = [row for row in history if row["effective_at"] <= moment]
-    return max(rows, key=lambda row: tuple(row[name] for name in ledger.ORDER), default=None)
+    return max(rows, key=_order, default=None)
+
+
+def _order(row: ledger.Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ledger.ORDER)
 
 
 def _fleet(of: ledger.Tables, moment: datetime.datetime, columns: Iterable[str]) -> Fleet:
