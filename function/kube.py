@@ -92,11 +92,15 @@ class _Connected:
 
 @dataclasses.dataclass(frozen=True)
 class _Reading:
-    """What is read, in the words of a Role: "list" and "virtualmachines"; without a namespace in the whole cluster."""
+    """What is read, in the words of a Role: "list" and "virtualmachines"; without a namespace in the whole cluster.
+
+    name: of the object that a 404 must be about; '' for any.
+    """
 
     verb: str
     what: str
     namespace: str | None
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,13 +135,18 @@ class Kube:
         self._connected: _Connected | None = None
         self._state = "not used yet"
 
-    def get(self, resource: Resource, *, name: str, namespace: str | None = None) -> Object | None:
+    def get(
+        self, resource: Resource, *, name: str, namespace: str | None = None, surely: bool = False
+    ) -> Object | None:
         """Return the object, or None where there is none; a namespaced one needs a namespace.
+
+        surely: a 404 must be about the object, because something is deleted if it is gone.
 
         Raises :class:`errors.Unavailable` where the API gives no usable answer now, :class:`errors.Refused` where it
         forbids the reading, and for a name that no object can have.
         """
-        return self._object(_path(resource, namespace, name), _Reading("get", resource.plural, namespace))
+        reading = _Reading("get", resource.plural, namespace, name if surely else "")
+        return self._object(_path(resource, namespace, name), reading)
 
     def expand(self, namespace: str, name: str) -> Object | None:
         """Return a VirtualMachine with what its instancetype and preference say written into its template.
@@ -213,6 +222,11 @@ class Kube:
         with self._noting():
             answer = self._ask(path, ANSWER_SECONDS)
             if answer.status == 404:
+                if reading.name and not _is_about(answer, reading.name):
+                    raise errors.Unavailable(
+                        f"the Kubernetes API answered 404 to the reading of {reading.what} {reading.name}, and not"
+                        " about that object: is the resource installed, and is this the API server?"
+                    )
                 return None
             if answer.status != 200:
                 raise _translate(answer, reading)
@@ -366,6 +380,20 @@ def _page_of(resource: Resource, said: Any) -> tuple[Page, str]:
     if remaining and not following:
         raise _damaged(resource, f"ends with {remaining} objects missing")
     return Page(items, int(version), remaining), following
+
+
+def _is_about(answer: _Answer, name: str) -> bool:
+    """Whether a 404 can be about the object of that name; of a path that is not served it says something else."""
+    if not answer.body:
+        return True
+    try:
+        said = _decoded(answer.body)
+    except errors.Unavailable:
+        return False
+    if not isinstance(said, dict) or said.get("kind") != "Status":
+        return False
+    details = said.get("details")
+    return not isinstance(details, dict) or details.get("name") == name
 
 
 def _translate(answer: _Answer, reading: _Reading) -> errors.VmledgerError:

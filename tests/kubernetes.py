@@ -354,7 +354,7 @@ class ApiServer(Cluster):
         with self._lock:
             data = self._objects.get((call.resource, call.namespace, call.name))
             if data is None:
-                return _failure(404, "NotFound")
+                return _failure(404, "NotFound", details={"name": call.name, "kind": call.resource.plural})
             return Reply(200, msgspec.json.encode(self._expanded(_decoded(data))) if expands else data)
 
     def _list(self, call: _Call) -> Reply:
@@ -543,6 +543,7 @@ def _position(token: str) -> tuple[int, str]:
     return int(said["rv"]), str(said["start"]).rstrip("\0")
 
 
-def _failure(code: int, reason: str, metadata: Object | None = None) -> Reply:
+def _failure(code: int, reason: str, metadata: Object | None = None, details: Object | None = None) -> Reply:
     body = {"kind": "Status", "apiVersion": "v1", "metadata": metadata or {}, "status": "Failure"}
+    body |= {"details": details} if details else {}
     return Reply(code, json.dumps({**body, "message": "as asked", "reason": reason, "code": code}).encode())

@@ -51,7 +51,11 @@ class Ledger:
             return _MAKE[kind](event, cluster_name=self._cluster_name)
         if self._reader is None:
             raise errors.Refused(reference.NO_API.format(kind=kind))
-        return reference.reference(event, kind, flat.text(event.attributes, "cluster") or self._cluster_name)
+        cluster = flat.text(event.attributes, "cluster") or self._cluster_name
+        if cluster != self._cluster_name:
+            own = errors.shown(self._cluster_name)
+            raise errors.Refused(reference.ELSEWHERE.format(kind=kind, cluster=errors.shown(cluster), own=own))
+        return reference.reference(event, kind, cluster)
 
     def perform(self, prepared: Sequence[Prepared]) -> list[str]:
         """Store what was prepared; return what became of each, in a word, once all is committed.

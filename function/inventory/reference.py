@@ -23,6 +23,10 @@ NO_API = (
     "the event only refers to a {kind}, and no access to the Kubernetes API is configured here to read it: set `mode:"
     " Resource` in the ApiServerSource, or give vmledger the access (KUBECONFIG, or a ServiceAccount)"
 )
+ELSEWHERE = (
+    "the event only refers to a {kind} of the cluster {cluster}, and the Kubernetes API here is that of {own}, by"
+    " CLUSTER_NAME: set `mode: Resource` in that cluster's ApiServerSource, or run a vmledger there"
+)
 _RESOURCES = {vm.KIND: kube.VMS, instance.KIND: kube.VMIS}
 
 
@@ -61,7 +65,7 @@ class Reader:
 
         Raises what :meth:`kube.Kube.get` and the database raise.
         """
-        read = self._api.get(_RESOURCES[named.kind], namespace=named.namespace, name=named.name)
+        read = self._api.get(_RESOURCES[named.kind], namespace=named.namespace, name=named.name, surely=True)
         if read is None:
             return self._gone(named)
         kind = UPDATED if named.event.type == DELETED else named.event.type  # it was made again since

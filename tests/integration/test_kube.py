@@ -136,7 +136,7 @@ def test_a_name_that_no_object_has_is_not_asked_for(name: str, api: kube.Kube, k
     """It could lead elsewhere in the API."""
     for place in ({"namespace": "shop", "name": name}, {"namespace": name, "name": "cart"}):
         with pytest.raises(errors.Refused):
-            api.get(kube.HPAS, **place)
+            api.get(kube.HPAS, **place)  # type: ignore[arg-type]  # as names are
     assert kubernetes.reads == []
 
 
@@ -536,6 +536,24 @@ def test_the_identity_that_is_forbidden_names_the_right_that_lacks(door: kube.Ku
     shop.forbidden.add(("get", "namespaces"))
     with pytest.raises(errors.Refused, match=r"the whole cluster: .* needs a ClusterRole with the verb get on names"):
         door.cluster_uid()
+
+
+@pytest.mark.parametrize("said", ["another object", "no object", "a page", "a proxy"])
+def test_a_404_that_is_not_about_the_object_does_not_say_that_it_is_gone(
+    said: str, door: kube.Kube, shop: model.ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is not served, or somebody else's 404; a delete would follow from it."""
+    status = {"kind": "Status", "reason": "NotFound", "code": 404, "details": {"name": "web-1"}}
+    body: dict[str, bytes] = {
+        "another object": json.dumps(status).encode(),
+        "no object": json.dumps({**status, "details": {}}).encode(),
+        "a page": b"404 page not found\n",
+        "a proxy": b'{"error": "no route"}',
+    }
+    monkeypatch.setattr(shop, "answer", lambda *_: model.Reply(404, body[said]))
+    with pytest.raises(errors.Unavailable, match="answered 404 to the reading of virtualmachines web-0, and not about"):
+        door.get(kube.VMS, namespace="shop", name="web-0", surely=True)
+    assert door.get(kube.VMS, namespace="shop", name="web-0") is None
 
 
 def test_a_vm_is_expanded(door: kube.Kube, shop: model.ApiServer) -> None:

@@ -29,9 +29,13 @@ def post(api: kubernetes.ApiServer, url: str, tmp_path: pathlib.Path) -> Iterato
     settings = config.Settings.from_env({"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path)})
     built = service.build(settings)
 
-    def send(step: str, second: int | None, *, kind: str = "VirtualMachine", **named: Any) -> tuple[int, str]:
-        data = {"apiVersion": "kubevirt.io/v1", "kind": kind, "namespace": "shop", "name": "web", **named}
+    def send(
+        step: str, second: int | None, *, kind: str = "VirtualMachine", cluster: str = "", **named: Any
+    ) -> tuple[int, str]:
         event = {"specversion": "1.0", "id": f"{step}{second}", "source": "s", "type": f"{REFERENCE}{step}"}
+        if cluster:
+            event["cluster"] = cluster
+        data = {"apiVersion": "kubevirt.io/v1", "kind": kind, "namespace": "shop", "name": "web", **named}
         if second is not None:
             event["time"] = f"2036-11-22T10:00:{second:02d}Z"
         return answer(built, {**event, "datacontenttype": "application/json", "data": data})
@@ -73,6 +77,18 @@ def test_what_is_not_there_is_deleted(
     assert query("SELECT type, cpucores, deleted_at::text FROM vm_state") == [
         (f"{REFERENCE}delete", 2, "2036-11-22 10:00:05+00")
     ]
+
+
+def test_an_object_of_another_cluster_is_not_looked_for_here(
+    api: kubernetes.ApiServer, post: Callable[..., tuple[int, str]], query: Query
+) -> None:
+    """One of that name may be here; it is another."""
+    api.create(machines.vm("web"))
+    status, sentence = post("add", 1, cluster="west")
+    assert status == 422
+    assert "of the cluster 'west', and the Kubernetes API here is that of 'default'" in sentence
+    assert post("update", 2, cluster="default")[0] == 204
+    assert query("SELECT cluster, name FROM vm_state") == [("default", "web")]
 
 
 def test_an_older_reference_to_what_is_gone_changes_nothing(
