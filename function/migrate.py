@@ -74,13 +74,24 @@ def run(settings: config.Settings, out: TextIO = sys.stdout) -> None:
         for name in applied:
             print(f"applied {name}", file=out)
         imported = _import_published(settings, connection, out)
-        with connection.cursor() as cursor:
-            past.add_months(cursor)
+        _add_months(connection, out)
         if settings.db_app_role:
             _grant(connection, settings.db_app_role)
             print("granted DB_APP_ROLE what the function needs", file=out)
         if not applied and not imported:
             print("the schema is up to date", file=out)
+
+
+def _add_months(connection: psycopg2.extensions.connection, out: TextIO) -> None:
+    """Make the tables of the months to come, unless somebody reads the history: every event would wait behind us."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '2s'")
+        try:
+            past.add_months(cursor)
+        except psycopg2.errors.LockNotAvailable:
+            print("left the tables of the coming months to the next prune: somebody reads the history now", file=out)
+        finally:
+            cursor.execute("RESET lock_timeout")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import datetime
 import io
 import os
 import subprocess
@@ -202,6 +204,19 @@ def test_a_large_published_table_is_imported_in_pages(new_database: Make) -> Non
     )
     run(url)
     assert conftest.execute(url, "SELECT count(*) FROM virtual_machines") == [(count,)]
+
+
+def test_months_wait_for_nobody(new_database: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody reads the history for an hour, and a month has gone by: events would wait behind the new one's table."""
+    url = new_database()
+    run(url)
+    monkeypatch.setattr(past, "MONTHS_AHEAD", past.MONTHS_AHEAD + 1)
+    with contextlib.closing(database.connect({"dsn": url})) as reader, reader.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT count(*) FROM vm_history")
+        assert "left the tables of the coming months to the next prune" in run(url)
+    assert "left" not in run(url)
+    following = (datetime.datetime.now(datetime.UTC).replace(day=1) + datetime.timedelta(days=125)).strftime("%Y_%m")
+    assert conftest.execute(url, f"SELECT to_regclass('vm_history_{following}') IS NOT NULL") == [(True,)]
 
 
 def test_another_table_of_that_name_stops_the_migration(new_database: Make) -> None:
