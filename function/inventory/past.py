@@ -86,7 +86,9 @@ class _Month:
 
 
 def span(text: str) -> datetime.timedelta:
-    """Read a span of time such as 400d, for an option."""
+    """Read a span of time such as 400d, for an option; a number without a unit would be seconds, which nobody means."""
+    if text.strip().isdigit():
+        raise argparse.ArgumentTypeError(f"needs a unit, such as {text.strip()}d for days")
     try:
         seconds = config.duration(text)
     except ValueError as exc:

@@ -213,4 +213,7 @@ def test_the_command_says_what_it_did(
     with pytest.raises(SystemExit):
         main(["prune", "--older-than", "soon"])
     assert "90s, 15m, 1h or 2d" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["prune", "--older-than", "400"])
+    assert "needs a unit, such as 400d" in capsys.readouterr().err
     assert conftest.execute(url, "SELECT count(*) FROM vm_history") == [(1,)]
