@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +13,8 @@ from function import config, errors
 from function.inventory import command, health, past
 from function.scaling import dryrun
 
+PIPE_CLOSED = 128 + signal.SIGPIPE
+"""The exit code that a shell shows of a program whose reader went away."""
 DATABASE_HELP = """\
 The database is named by DATABASE_URL, or by DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD.
 What these leave out is read from libpq's own variables, such as PGSSLMODE.
@@ -118,5 +122,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def script() -> int:
+    """Run as a program: what a terminal cannot show is escaped, and a reader that goes away (``| head``) ends it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+        return PIPE_CLOSED
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

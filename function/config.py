@@ -91,6 +91,8 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
     return parse
 
 
+DEFAULT_CLUSTER = "default"
+"""The cluster of events where nobody named one."""
 UNITS = {"d": 24 * 3600, "h": 3600, "m": 60, "s": 1}
 """The units of a duration, in seconds, the greatest first."""
 
@@ -220,7 +222,7 @@ class Settings:
         doc="Processes of gunicorn, each with one connection to Postgres. Unset: 2, or 1 without a database.",
     )
     cluster_name: str = variable(
-        "CLUSTER_NAME", cluster, default="default", doc="Cluster of events that carry no `cluster` attribute."
+        "CLUSTER_NAME", cluster, default=DEFAULT_CLUSTER, doc="Cluster of events that carry no `cluster` attribute."
     )
     log_level: str = variable(
         "LOG_LEVEL",

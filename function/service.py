@@ -37,7 +37,7 @@ def build(settings: config.Settings) -> Service:
     api = kube.Kube(settings) if settings.has_kubernetes else None
 
     router = routes.Router(settings, db, api)
-    watch = health.Watch(db, settings.health_max_silence) if db else None
+    watch = health.Watch(db, settings.health_max_silence, own=settings.cluster_name) if db else None
     dead_letters = heard.DeadLetters(db, cluster=settings.cluster_name) if db else None
 
     def ledger_state(database_state: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from function import config, database, errors
-from function.inventory import ledger
+from function.inventory import ledger, vm
 
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2
 """The command's exit codes; UNKNOWN is for an error of :func:`run`."""
@@ -34,8 +34,8 @@ exit codes:
        its last complete list is older than HEALTH_MAX_SILENCE
        its last reconcile was refused, or failed
        a kind that was heard before has been silent for longer than HEALTH_MAX_SILENCE
-       a cluster was reconciled for longer than that, and never sent an event
-       nothing was ever heard
+       a cluster was reconciled for longer than that, and never sent an event, or none about a VirtualMachine
+       nothing was ever heard, or nothing of the cluster that CLUSTER_NAME names
   2  not known: no database is configured, or it is away
 
 HEALTH_MAX_SILENCE is 1h by default; write seconds, or 90s, 15m, 1h, 2d. With 0 no age is a problem.
@@ -104,20 +104,26 @@ def read(db: database.Database, timeout: float | None = None) -> list[Row]:
     return db.run(work, timeout=timeout)
 
 
-def judge(rows: Sequence[Row], max_silence: int, *, cluster: str | None = None) -> Verdict:
+def judge(
+    rows: Sequence[Row], max_silence: int, *, cluster: str | None = None, own: str = config.DEFAULT_CLUSTER
+) -> Verdict:
     """Return what is wrong by the rows; of one cluster only where that is named.
 
     max_silence: seconds after which silence is a problem; 0 for never.
+    own: CLUSTER_NAME; what is wrong with that cluster comes first. Where it is named, it must have been heard of.
     """
     asked = [row for row in rows if cluster in (None, row.cluster)]
     clusters = {
         name: list(group)
         for name, group in itertools.groupby((row for row in asked if row.kind), key=lambda row: row.cluster)
     }
-    problems = [problem for kinds in clusters.values() for problem in _problems(kinds, max_silence)]
+    ordered = sorted(clusters.items(), key=lambda item: item[0] != own)
+    problems = [problem for _, kinds in ordered for problem in _problems(kinds, max_silence)]
+    if clusters and cluster is None and own not in {config.DEFAULT_CLUSTER, *clusters}:
+        problems.insert(0, f"nothing was ever heard of this cluster, {errors.shown(own)} by CLUSTER_NAME: {_NEITHER}")
     if not clusters:
         whom = "" if cluster is None else f" of cluster {errors.shown(cluster)}"
-        problems = [f"nothing was ever heard{whom}: no event was stored, and no reconcile was run"]
+        problems = [f"nothing was ever heard{whom}: {_NEITHER}"]
     return Verdict(tuple(problems), tuple(_warnings(asked, max_silence)))
 
 
@@ -137,10 +143,16 @@ def _problems(kinds: Sequence[Row], max_silence: int) -> Iterator[str]:
             yield f"{name} has never sent an event in the {spoken(first.silence)} since its first reconcile: {_LOOK}"
         return
     for row in kinds:
-        if row.last_event_at is not None and _exceeds(row.silence, max_silence):
+        if not _exceeds(row.silence, max_silence):
+            continue
+        if row.last_event_at is not None:
             yield f"no event about a {row.kind} of {name} has come for {spoken(row.silence)}: {_LOOK}"
+        elif row.kind == vm.KIND:
+            since = f"in the {spoken(row.silence)} since its first reconcile"
+            yield f"{name} has never sent an event about a {row.kind} {since}: {_LOOK}"
 
 
+_NEITHER = "no event was stored, and no reconcile was run"
 _BECAME = {"refused": "was refused", "failed": "failed"}
 _LOOK = "look at the source and the Triggers, or raise HEALTH_MAX_SILENCE if its VMs really did not change"
 
@@ -172,9 +184,17 @@ def spoken(age: datetime.timedelta | None) -> str:
 class Watch:
     """The ledger's health as readiness shows it: cheap, never an error, and never for long."""
 
-    def __init__(self, db: database.Database, max_silence: int, *, kept: float = KEPT_SECONDS) -> None:
+    def __init__(
+        self,
+        db: database.Database,
+        max_silence: int,
+        *,
+        own: str = config.DEFAULT_CLUSTER,
+        kept: float = KEPT_SECONDS,
+    ) -> None:
         self._database = db
         self._max_silence = max_silence
+        self._own = own
         self._kept = kept
         self._asked_at = float("-inf")
         self._state = "not asked yet"
@@ -189,7 +209,7 @@ class Watch:
 
     def _ask(self) -> str:
         try:
-            verdict = judge(read(self._database, CHECK_SECONDS), self._max_silence)
+            verdict = judge(read(self._database, CHECK_SECONDS), self._max_silence, own=self._own)
         except errors.VmledgerError as exc:
             return f"not known: {exc}"
         more = len(verdict.problems) - MOST_SENTENCES
@@ -209,7 +229,7 @@ def run(settings: config.Settings, out: TextIO, *, cluster: str | None = None) -
         rows = read(db)
     finally:
         db.close()
-    verdict = judge(rows, settings.health_max_silence, cluster=cluster)
+    verdict = judge(rows, settings.health_max_silence, cluster=cluster, own=settings.cluster_name)
     shown = [row for row in rows if cluster in (None, row.cluster)]
     for line in table(shown, verdict) if out.isatty() else json_lines(shown, verdict):
         out.write(line + "\n")

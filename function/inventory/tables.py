@@ -153,8 +153,7 @@ class Pair:
     def _raise(self) -> str:
         """Raise each object's row to the newest change; what a list did not hold gets a tombstone besides.
 
-        A list speaks against what comes below its version, but not about the version of an object that lives: that was in
-        the list.
+        A list speaks against what comes below its version, but for the version of an object that lives: it had that.
         The tombstone goes into the history, with the list's own version; :meth:`_follow` brings it to the state.
         """
         tomb = {

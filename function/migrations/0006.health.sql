@@ -54,7 +54,10 @@ WITH RECURSIVE machines AS (
 SELECT known.cluster,
        kinds.kind,
        heard.last_event_at,
-       now() - CASE WHEN known.is_heard THEN heard.last_event_at ELSE earliest.complete_at END AS silence,
+       now() - coalesce(
+           heard.last_event_at,
+           CASE WHEN NOT known.is_heard OR kinds.kind = 'VirtualMachine' THEN earliest.complete_at END
+       ) AS silence,
        coalesce(newer.started_at, complete.started_at) AS last_reconcile_at,
        coalesce(newer.outcome, complete.outcome) AS last_reconcile_outcome,
        coalesce(newer.error, complete.error) AS last_reconcile_error,
@@ -99,7 +102,7 @@ COMMENT ON VIEW ledger_health IS
     'What is heard of each cluster and kind. A row without a kind counts dead letters where no cluster of that name is known.';
 COMMENT ON COLUMN ledger_health.last_event_at IS 'When an event about the kind was stored last; a reconcile is no event.';
 COMMENT ON COLUMN ledger_health.silence IS
-    'Since last_event_at; where the cluster never sent an event, since its first complete list.';
+    'Since last_event_at; where none about a VirtualMachine, or none at all, ever came, since the first complete list.';
 COMMENT ON COLUMN ledger_health.last_reconcile_at IS 'When the cluster''s last reconcile began, whatever became of it.';
 COMMENT ON COLUMN ledger_health.last_complete_list_at IS 'When its last complete list began; missed_* are what that found.';
 COMMENT ON COLUMN ledger_health.dead_letters IS 'Requests that were refused for good by functions of that CLUSTER_NAME.';

@@ -44,6 +44,19 @@ def test_what_cannot_be_known_exits_with_2(environ: dict[str, str], sentence: st
     assert "hunter2" not in done.stderr
 
 
+def test_a_reader_that_goes_away_ends_it(url: str, query: Query) -> None:
+    """As of any program in a pipe: its exit code, and no traceback."""
+    query(
+        "INSERT INTO ledger_heard (writer, cluster, kind, last_event_at)"
+        " SELECT 'w', 'c' || n, 'VirtualMachine', now() FROM generate_series(1, 2000) AS n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    gone = health({"DATABASE_URL": url}, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (gone.returncode, gone.stderr) == (128 + signal.SIGPIPE, "")
+
+
 def test_the_life_of_a_ledger(url: str, query: Query) -> None:
     """Empty, heard, reconciled, silent: each with its exit code, and the sentence that says why."""
     environ = {"DATABASE_URL": url}
@@ -91,6 +104,19 @@ def test_a_person_gets_a_table(url: str, query: Query) -> None:
     assert lines[0].startswith("CLUSTER  KIND")
     assert lines[1].startswith("east     VirtualMachine          0s ago")
     assert lines[-1].startswith("unhealthy: cluster 'east' was never reconciled")
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_it_escaped(url: str, query: Query) -> None:
+    """And the verdict is the same."""
+    query("INSERT INTO ledger_heard (writer, cluster, kind, last_event_at) VALUES ('w', 'Ä', 'VirtualMachine', now())")
+    reader, writer = pty.openpty()
+    environ = {"DATABASE_URL": url, "PYTHONIOENCODING": "ascii"}
+    done = health(environ, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    lines = os.read(reader, 65536).decode("ascii").splitlines()
+    os.close(reader)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert lines[1].startswith(r"\xc4")
 
 
 @pytest.mark.parametrize("start", [processes.gunicorn, processes.func], ids=["gunicorn", "func"])

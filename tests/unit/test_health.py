@@ -62,6 +62,25 @@ def test_a_ledger_that_was_heard_and_compared_is_healthy() -> None:
     assert problems(row(), row(kind=VMI, **MUTE)) == ()
 
 
+def test_machines_that_were_never_heard_of_are_a_problem_though_instances_are() -> None:
+    """The Trigger of one kind may be wrong from the first day."""
+    [sentence] = problems(row(last_event_at=None, silence=ago(days=2)), row(kind=VMI))
+    assert "has never sent an event about a VirtualMachine in the 2d since its first reconcile" in sentence
+    assert problems(row(last_event_at=None, silence=ago(minutes=5)), row(kind=VMI)) == ()
+
+
+def test_one_s_own_cluster_must_have_been_heard_of_and_comes_first() -> None:
+    """Where CLUSTER_NAME names it; a hub that takes the events of others has none."""
+    others = [row("east"), row("north", **NEVER)]
+    [first, second] = health.judge(others, HOUR, own="south").problems
+    assert first.startswith("nothing was ever heard of this cluster, 'south' by CLUSTER_NAME")
+    assert second.startswith("cluster 'north' was never reconciled")
+    assert len(health.judge(others, HOUR, own="default").problems) == 1
+    assert health.judge(others, HOUR, own="south", cluster="east").healthy
+    own = health.judge([*others, row("zeta", **NEVER)], HOUR, own="zeta").problems
+    assert [sentence.split()[1] for sentence in own] == ["'zeta'", "'north'"]
+
+
 def test_a_repaired_ledger_is_true() -> None:
     """What the last reconcile found missing is no longer missing."""
     assert problems(row(last_reconcile_outcome="repaired", missed_adds=7, missed_deletes=1)) == ()
