@@ -98,8 +98,9 @@ ALTER TABLE vm_state
 UPDATE vm_state SET effective_at = coalesce(time, updated_at);
 ALTER TABLE vm_state ALTER COLUMN effective_at SET NOT NULL;
 
--- The history by months of effective_at. overtaken: a later version counts since no later time, so this one was never in
--- force. What is before the first month and after the last has a table of its own, and
+-- The history by months of effective_at. Its key begins with the name, in which machines differ most: whoever descends
+-- the index compares one text and not three. overtaken: a later version counts since no later time, so this one was never
+-- in force. What is before the first month and after the last has a table of its own, and
 -- there is no default one: with it Postgres could not read the months in their order.
 ALTER TABLE vm_history RENAME TO vm_history_unparted;
 CREATE TABLE vm_history (
@@ -107,7 +108,7 @@ CREATE TABLE vm_history (
     version_epoch  smallint NOT NULL DEFAULT 0,
     effective_at   timestamptz NOT NULL,
     overtaken      boolean NOT NULL DEFAULT false,
-    PRIMARY KEY (cluster, namespace, name, effective_at, version_epoch, version_number, version_time, version_step)
+    PRIMARY KEY (name, namespace, cluster, effective_at, version_epoch, version_number, version_time, version_step)
 ) PARTITION BY RANGE (effective_at);
 -- Where a version is found; it grows at its end, because versions do, so a large history costs a new one no more.
 CREATE INDEX vm_history_version ON vm_history (version_number, version_time);
@@ -146,7 +147,7 @@ COMMENT ON TABLE vm_runtime IS 'One row for each virtual machine that ran: its n
 CREATE TABLE vm_runtime_history (
     LIKE vm_runtime INCLUDING DEFAULTS,
     PRIMARY KEY
-        (cluster, namespace, name, owner_uid, effective_at, version_epoch, version_number, version_time, version_step)
+        (name, namespace, cluster, owner_uid, effective_at, version_epoch, version_number, version_time, version_step)
 ) PARTITION BY RANGE (effective_at);
 ALTER TABLE vm_runtime_history RENAME COLUMN updated_at TO recorded_at;
 ALTER TABLE vm_runtime_history ADD COLUMN overtaken boolean NOT NULL DEFAULT false;

@@ -174,6 +174,8 @@ class History(stateful.RuleBasedStateMachine):
         self.shown: dict[tuple[str, str, str | None], int] = {}
         """The latest change that each state has shown."""
         self.forgotten: set[world.Place] = set()
+        self.buried = False
+        """Whether a row was called deleted by hand: another event about its very version says that it is not."""
 
     @stateful.initialize(
         weather=st.sampled_from(Weather), fleet=st.lists(st.tuples(PLACES, TYPES, st.booleans(), FATES), max_size=6)
@@ -386,6 +388,7 @@ class History(stateful.RuleBasedStateMachine):
     def spoil(self, where: world.Place, how: Spoil) -> None:
         """Let a row be wrong."""
         self.stage.tables.spoil(where, how.columns)
+        self.buried = self.buried or how is Spoil.DEAD
         if how is Spoil.FORGOTTEN:
             gone = (kube.VMS, where)
             self.delivered = [each for each in self.delivered if gone != each.happening.key]
@@ -424,7 +427,7 @@ class History(stateful.RuleBasedStateMachine):
         for row in states:
             key = (row["namespace"], row["name"], row.get("owner_uid"))
             now = ledger.shown(row, self.told)
-            if row["id"] != ledger.SPOILED and not self.rewound:
+            if row["id"] != ledger.SPOILED and not self.rewound and key[:2] not in self.forgotten:
                 assert now >= self.shown.get(key, now), f"set back, from {self.shown[key]}: {row}"
                 self.shown[key] = now
 
@@ -441,7 +444,7 @@ class History(stateful.RuleBasedStateMachine):
         for envelope in sorted(self.pending, key=lambda envelope: envelope.id):
             self._deliver([envelope])
         self.claim()
-        if self.rewound and self.stage.tables.epochs() == self.epochs:
+        if self.buried or (self.rewound and self.stage.tables.epochs() == self.epochs):
             self._reconcile_at_last()  # nobody noticed, and then late events from before may say what was
         ledger.equal(self.stage.tables, self.world)
         ledger.kept(self.stage.tables, self.delivered)

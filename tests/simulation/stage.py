@@ -86,6 +86,7 @@ class Stage:
 
         It has its lock: what it does before that concerns nobody.
         """
+        self.relay.lose_reply = False  # of a history before, whose reconcile asked for nothing more
         chosen = reconciling.Options(page=PAGE, **options)
         self.gate.start(lambda: end(reconciling.run(self._stopped, chosen, api=self._stopped_door)))
         while not self.locked() and self.gate.step():
