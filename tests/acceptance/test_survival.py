@@ -121,14 +121,16 @@ class Firewall:
         self.port: int = self._listener.getsockname()[1]
         self.cut = threading.Event()
         self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self._sockets.append(client)
                 server = socket.create_connection(("127.0.0.1", self._target))
-                self._sockets += [client, server]
+                self._sockets.append(server)
                 for source, sink in ((client, server), (server, client)):
                     threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
@@ -140,7 +142,9 @@ class Firewall:
             sink.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close all of it."""
+        """Close all of it, once nothing more is accepted."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(10)
         for each in [self._listener, *self._sockets]:
             each.close()
 

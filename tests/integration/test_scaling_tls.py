@@ -121,8 +121,8 @@ def test_a_handshake_that_drips_ends_in_time_under_gevent(certificate: pathlib.P
         def drip() -> None:
             connection, _ = listening.accept()
             came, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
-            came.write(connection.recv(65536))
             with connection, contextlib.suppress(OSError):
+                came.write(connection.recv(65536))
                 with contextlib.suppress(ssl.SSLWantReadError):
                     context.wrap_bio(came, answer, server_side=True).do_handshake()
                 for byte in answer.read():
