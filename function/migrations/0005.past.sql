@@ -73,60 +73,35 @@ FROM (
     WHERE s.effective_at > moment AND h.deleted_at IS NULL
 ) AS m
 -- What ran of it: as vm_state says, if that is the same machine and it says so since then; else looked up likewise.
--- What is gone keeps what was last known of it, as in vm_runtime.
+-- What is gone keeps what was said of it before.
 LEFT JOIN LATERAL (
-    SELECT h.effective_at, h.phase,
-           CASE WHEN h.deleted_at IS NULL THEN h.node ELSE coalesce(h.node, (
-               SELECT b.node FROM vm_runtime_history AS b
-               WHERE b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name AND b.owner_uid = h.owner_uid
-                 AND b.effective_at < h.effective_at AND NOT b.overtaken AND (h.uid IS NULL OR b.uid = h.uid)
-                 AND b.node IS NOT NULL
-               ORDER BY b.effective_at DESC LIMIT 1
-           )) END AS node,
-           CASE WHEN h.deleted_at IS NULL THEN h.ip_addresses ELSE coalesce(nullif(h.ip_addresses, '{}'), (
-               SELECT nullif(b.ip_addresses, '{}') FROM vm_runtime_history AS b
-               WHERE b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name AND b.owner_uid = h.owner_uid
-                 AND b.effective_at < h.effective_at AND NOT b.overtaken AND (h.uid IS NULL OR b.uid = h.uid)
-                 AND nullif(b.ip_addresses, '{}') IS NOT NULL
-               ORDER BY b.effective_at DESC LIMIT 1
-           )) END AS ip_addresses,
-           CASE WHEN h.deleted_at IS NULL THEN h.guest_os ELSE coalesce(h.guest_os, (
-               SELECT b.guest_os FROM vm_runtime_history AS b
-               WHERE b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name AND b.owner_uid = h.owner_uid
-                 AND b.effective_at < h.effective_at AND NOT b.overtaken AND (h.uid IS NULL OR b.uid = h.uid)
-                 AND b.guest_os IS NOT NULL
-               ORDER BY b.effective_at DESC LIMIT 1
-           )) END AS guest_os,
-           CASE WHEN h.deleted_at IS NULL THEN h.live_vcpus ELSE coalesce(h.live_vcpus, (
-               SELECT b.live_vcpus FROM vm_runtime_history AS b
-               WHERE b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name AND b.owner_uid = h.owner_uid
-                 AND b.effective_at < h.effective_at AND NOT b.overtaken AND (h.uid IS NULL OR b.uid = h.uid)
-                 AND b.live_vcpus IS NOT NULL
-               ORDER BY b.effective_at DESC LIMIT 1
-           )) END AS live_vcpus,
-           CASE WHEN h.deleted_at IS NULL THEN h.live_memory_bytes ELSE coalesce(h.live_memory_bytes, (
-               SELECT b.live_memory_bytes FROM vm_runtime_history AS b
-               WHERE b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name AND b.owner_uid = h.owner_uid
-                 AND b.effective_at < h.effective_at AND NOT b.overtaken AND (h.uid IS NULL OR b.uid = h.uid)
-                 AND b.live_memory_bytes IS NOT NULL
-               ORDER BY b.effective_at DESC LIMIT 1
-           )) END AS live_memory_bytes
+    SELECT h.effective_at, h.phase, h.deleted_at IS NOT NULL AS is_gone, h.uid, h.node,
+           CASE WHEN h.deleted_at IS NOT NULL THEN nullif(h.ip_addresses, '{}') ELSE h.ip_addresses END AS ip_addresses,
+           h.guest_os, h.live_vcpus, h.live_memory_bytes
     FROM vm_runtime_history AS h
     WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
       AND NOT h.overtaken AND h.effective_at <= moment
       AND (m.uid IS DISTINCT FROM m.now_uid OR m.runtime_seen_at > moment)
     ORDER BY h.effective_at DESC LIMIT 1
 ) AS past ON true
+LEFT JOIN LATERAL (
+    SELECT h.uid, h.node, h.ip_addresses, h.guest_os, h.live_vcpus, h.live_memory_bytes
+    FROM vm_runtime_history AS h
+    WHERE past.is_gone AND (past.node IS NULL OR past.ip_addresses IS NULL)
+      AND h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = m.uid
+      AND NOT h.overtaken AND h.effective_at < past.effective_at
+    ORDER BY h.effective_at DESC LIMIT 1
+) AS before ON past.uid IS NULL OR before.uid = past.uid
 CROSS JOIN LATERAL (
     SELECT m.uid = m.now_uid AND m.runtime_seen_at <= moment,
            (m.uid, m.instancetype) IS NOT DISTINCT FROM (m.now_uid, m.now_instancetype)
 ) AS same (run, size)
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN same.run THEN m.node ELSE past.node END AS node,
-           CASE WHEN same.run THEN m.ip_addresses ELSE past.ip_addresses END AS ip_addresses,
-           CASE WHEN same.run THEN m.guest_os ELSE past.guest_os END AS guest_os,
-           CASE WHEN same.run THEN m.live_vcpus ELSE past.live_vcpus END AS live_vcpus,
-           CASE WHEN same.run THEN m.live_memory_bytes ELSE past.live_memory_bytes END AS live_memory_bytes,
+    SELECT CASE WHEN same.run THEN m.node ELSE coalesce(past.node, before.node) END AS node,
+           CASE WHEN same.run THEN m.ip_addresses ELSE coalesce(past.ip_addresses, before.ip_addresses) END AS ip_addresses,
+           CASE WHEN same.run THEN m.guest_os ELSE coalesce(past.guest_os, before.guest_os) END AS guest_os,
+           CASE WHEN same.run THEN m.live_vcpus ELSE coalesce(past.live_vcpus, before.live_vcpus) END AS live_vcpus,
+           CASE WHEN same.run THEN m.live_memory_bytes ELSE coalesce(past.live_memory_bytes, before.live_memory_bytes) END AS live_memory_bytes,
            CASE WHEN same.run THEN m.phase ELSE past.phase END AS phase,
            CASE WHEN same.run THEN m.runtime_seen_at ELSE past.effective_at END AS runtime_seen_at,
            CASE WHEN same.size THEN m.instancetype_vcpus END AS sized_vcpus,

@@ -46,14 +46,21 @@ def as_it_was(of: ledger.Tables, past: world.World) -> None:
 
 
 def _last_known(history: Sequence[ledger.Row], moment: datetime.datetime) -> tuple[Any, ...]:
-    """Return what a history says of a run; what is gone keeps what was said of the same instance before."""
+    """Return what a history says of a run; what is gone keeps what was said of the same instance before.
+
+    The newest version of all keeps what was last known, whoever said it; an earlier one what was in force before it.
+    """
     newest = _greatest(history, moment)
     if newest is None:
         return (None,) * len(RUN)
     said = [newest]
-    if newest["deleted_at"] is not None:
+    if newest["deleted_at"] is not None and newest is max(history, key=_order):
         before = [row for row in history if _order(row) < _order(newest) and newest["uid"] in (None, row["uid"])]
         said += sorted(before, key=_order, reverse=True)
+    elif newest["deleted_at"] is not None and not (newest["node"] and newest["ip_addresses"]):
+        in_force = [row for row in history if row["effective_at"] < newest["effective_at"] and not row["overtaken"]]
+        before = sorted(in_force, key=lambda row: row["effective_at"])[-1:]
+        said += [row for row in before if newest["uid"] in (None, row["uid"])]
     return tuple(next((row[column] for row in said if row[column]), None) for column in RUN)
 
 
