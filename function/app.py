@@ -18,6 +18,7 @@ import flask
 import werkzeug.exceptions
 
 from function import config, errors, events, logs, routes
+from function.inventory import shapes, vm
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,6 +34,9 @@ STATUSES: dict[type[errors.VmledgerError], int] = {
     errors.Unavailable: 503,
 }
 """The status of each error, and of what stands below it in the tree."""
+
+SHAPES = {vm.KIND: shapes.MACHINE}
+"""Of the objects of these kinds only what is looked at is read; the echo shows them whole."""
 
 Answer = tuple[str, int, dict[str, str]]
 
@@ -141,7 +145,7 @@ def _echo(settings: config.Settings, printer: Callable[[], echo.Echo]) -> tuple[
 def _read(environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None) -> Sequence[events.Event]:
     """Return the request's events, printed where there is a printer, as is a body that holds none."""
     try:
-        batch = events.from_wsgi(environ, body)
+        batch = events.from_wsgi(environ, body, {} if printer else SHAPES)
     except errors.BadEvent as exc:
         if printer:
             printer.other(body, environ, str(exc))

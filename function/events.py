@@ -27,6 +27,9 @@ from function import errors
 
 Json = Any
 """What ``json`` gives: dict, list, str, int, float, bool or None."""
+Shape = msgspec.json.Decoder[Any]
+"""Reads of JSON what is looked at, and leaves out the rest; what has another form, or none of it, is read whole."""
+_WHOLE: Mapping[str, Shape] = {}
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _SIMPLE = (str, int)
@@ -43,7 +46,8 @@ class Event(msgspec.Struct, frozen=True):
 
     attributes: every context attribute and extension that was given, by its lower-case name; ``time`` is an aware
     datetime, the others are str, int or bool (binary mode knows text only).
-    data: what JSON data says, str for text and XML, bytes for all else, None where there is none.
+    data: what JSON data says, or of it what the shape of its kind keeps; str for text and XML, bytes for all else, None
+    where there is none.
     time_text: the time as it was written, which may be finer than ``time``.
     """
 
@@ -67,11 +71,13 @@ class Event(msgspec.Struct, frozen=True):
         return self.attributes.get("time")
 
 
-def from_wsgi(environ: Mapping[str, Any], body: bytes) -> list[Event]:
+def from_wsgi(environ: Mapping[str, Any], body: bytes, shapes: Mapping[str, Shape] = _WHOLE) -> list[Event]:
     """Read the events of one request: one in binary and structured mode, any number in batched mode.
 
     The mode is decided by Content-Type first; ce- headers of a structured request are ignored.
     A body without both is tried as a structured event, which is how people post a file with curl.
+
+    shapes: by the attribute ``kind``, what is read of binary mode's data; all of it for the other kinds.
     """
     content_type: str = environ.get("CONTENT_TYPE") or ""
     media_type = content_type.partition(";")[0].strip().lower()
@@ -82,7 +88,7 @@ def from_wsgi(environ: Mapping[str, Any], body: bytes) -> list[Event]:
         return [_structured(_document(body, "the body"))]
     attributes = header_attributes(environ)
     if attributes:
-        return [_binary(attributes, content_type, body)]
+        return [_binary(attributes, content_type, body, shapes.get(attributes.get("kind", "")))]
     if not body:
         raise errors.BadEvent("not a CloudEvent: there are no ce- headers and no body")
     return [_structured(_document(body, "not a CloudEvent: there are no ce- headers, and the body"))]
@@ -102,10 +108,13 @@ def parse_time(text: object, where: str) -> datetime.datetime:
     raise errors.BadEvent(f"{where} {errors.shown(text)} is not an RFC 3339 time")
 
 
-def parse_json(body: bytes, what: str) -> Json:
+def parse_json(body: bytes, what: str, shape: Shape | None = None) -> Json:
     """Return what the JSON text ``body`` says; ``what`` names it in the sentence of :class:`errors.BadEvent`."""
     try:
-        return _fast_decoder.decode(body)
+        if shape is None:
+            return _fast_decoder.decode(body)
+        body.decode()  # text that a shape leaves out is not decoded by it, and must be UTF-8 nevertheless
+        return shape.decode(body) or _fast_decoder.decode(body)
     except (ValueError, RecursionError):
         return _parse_slowly(body, what)
 
@@ -200,7 +209,7 @@ def _attribute_names(variables: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(variable, variable.removeprefix(prefix).lower()) for variable in variables if variable.startswith(prefix)]
 
 
-def _binary(attributes: dict[str, Any], content_type: str, body: bytes) -> Event:
+def _binary(attributes: dict[str, Any], content_type: str, body: bytes, shape: Shape | None) -> Event:
     if "datacontenttype" in attributes:
         raise errors.BadEvent("the header ce-datacontenttype must not be there: Content-Type says it")
     if content_type:
@@ -208,17 +217,17 @@ def _binary(attributes: dict[str, Any], content_type: str, body: bytes) -> Event
     if not body:
         return _event(attributes, None)
     if content_type:
-        return _event(attributes, _content(body, content_type))
+        return _event(attributes, _content(body, content_type, shape))
     try:
         return _event(attributes, parse_json(body, "the body"))
     except errors.BadEvent:
         return _event(attributes, _content(body, "text/plain"))
 
 
-def _content(content: bytes, content_type: str) -> Json | str | bytes:
+def _content(content: bytes, content_type: str, shape: Shape | None = None) -> Json | str | bytes:
     """Read data by its content type: JSON or refused; text where it is text; else as it is."""
     if _JSON_TYPE.match(content_type):
-        return parse_json(content, "the data")
+        return parse_json(content, "the data", shape)
     if _TEXT_TYPE.match(content_type):
         try:
             return content.decode()

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from function import errors, events
 
 Object = Mapping[str, Any]
@@ -19,15 +21,15 @@ _NUMBER = (str, int, float)
 _NOTHING: Object = {}
 
 
-class Node:
-    """A JSON object inside an event's data, which knows its place there; the place is spelled out only to complain."""
+class Node(msgspec.Struct):
+    """A JSON object inside an event's data, which knows its place there; the place is spelled out only to complain.
 
-    __slots__ = ("_key", "_parent", "items")
+    A struct of msgspec, because some thirty are made for each object.
+    """
 
-    def __init__(self, items: Object, key: str = "data", parent: Node | None = None) -> None:
-        self.items = items
-        self._key = key
-        self._parent = parent
+    items: Object
+    _key: str = "data"
+    _parent: Node | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything in it."""
@@ -53,9 +55,9 @@ class Node:
     def names(self, key: str) -> list[str | None]:
         """Return the name of each object of the list at ``key``; None for one without."""
         names = [item.get("name") for item in self._list(key)]
-        for position, name in enumerate(names):
+        for name in names:
             if name is not None and not isinstance(name, str):
-                raise errors.BadEvent(f"{self.path(key)}[{position}].name is no text")
+                raise errors.BadEvent(f"{self.path(key)}[{names.index(name)}].name is no text")
         return names
 
     def _list(self, key: str) -> list[Object]:

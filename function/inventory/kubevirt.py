@@ -98,7 +98,7 @@ def _storage(spec: fields.Node) -> dict[str, str | int | None]:
     classes, sizes = [], []
     for template in spec.objects("dataVolumeTemplates"):
         volume = template.object("spec")
-        for claim in (volume.object("storage"), volume.object("pvc")):
+        for claim in filter(None, (volume.object("storage"), volume.object("pvc"))):
             classes.append(claim.text("storageClassName"))
             requests = claim.object("resources").object("requests")
             size = requests.quantity("storage")

@@ -1,0 +1,107 @@
+"""What is left out of an event's data is looked at by nobody."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from function import errors, events
+from function.inventory import shapes, vm
+
+SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
+WHOLE: dict[str, Any] = json.loads((SAMPLES[0].parent / "storage.json").read_text())["object"]
+FLAT = {"name": "a", "namespace": "b", "cpucores": 2, "memory": "1Gi", "network": ["x", "y"], "generation": 3}
+ENVIRON = {
+    "CONTENT_TYPE": "application/json",
+    "HTTP_CE_SPECVERSION": "1.0",
+    "HTTP_CE_ID": "1",
+    "HTTP_CE_SOURCE": "s",
+    "HTTP_CE_TYPE": "dev.knative.apiserver.resource.update",
+    "HTTP_CE_KIND": vm.KIND,
+    "HTTP_CE_NAME": "by-header",
+    "HTTP_CE_NAMESPACE": "by-header",
+}
+DELETE = "dev.knative.apiserver.resource.delete"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def read(body: bytes, known: dict[str, events.Shape], *, deleted: bool = False) -> events.Event:
+    """Read an event in binary mode: an update, or a delete that only its object dates."""
+    environ = {**ENVIRON, "HTTP_CE_TYPE": DELETE} if deleted else {**ENVIRON, "HTTP_CE_TIME": "2026-10-01T00:00:00Z"}
+    [event] = events.from_wsgi(environ, body, known)
+    return event
+
+
+def outcome(data: Any, known: dict[str, events.Shape], *, deleted: bool) -> object:
+    """What becomes of an event with such data: its row, or the sentence that refuses it."""
+    try:
+        return vm.change(read(json.dumps(data).encode(), known, deleted=deleted), cluster_name="here").row
+    except errors.BadEvent as exc:
+        return str(exc)
+
+
+def assert_same(data: Any) -> None:
+    """Whole data and its parts give the same."""
+    for deleted in (False, True):
+        expected = outcome(data, {}, deleted=deleted)
+        assert expected == outcome(data, {vm.KIND: shapes.MACHINE}, deleted=deleted)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside JSON."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy with another value at one place."""
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_each_sample_gives_the_same_row(path: pathlib.Path) -> None:
+    """With and without what is left out."""
+    assert_same(json.loads(path.read_text())["object"])
+
+
+def test_flat_fields_in_data_give_the_same_row() -> None:
+    """As newer versions of the published example send them."""
+    for name in FLAT:
+        assert_same({key: value for key, value in FLAT.items() if key != name})
+    assert_same({**FLAT, "cputhreads": 1, "cpusockets": "2", "storageclass": "san", "instancetype": "u1", "uid": "u"})
+    assert_same({**FLAT, "resourceversion": "7", "kind": "VirtualMachine"})
+
+
+@hypothesis.given(place=st.sampled_from(places(WHOLE)), new=JSON)
+def test_any_value_at_any_place_gives_the_same(place: tuple[Any, ...], new: Any) -> None:
+    """The same row, or the same sentence."""
+    assert_same(replaced(WHOLE, place, new))
+
+
+def test_what_nobody_looks_at_is_left_out() -> None:
+    """It is most of an object."""
+    data = {**WHOLE, "metadata": {**WHOLE["metadata"], "managedFields": [{"manager": "x"}]}}
+    kept: Any = read(json.dumps(data).encode(), {vm.KIND: shapes.MACHINE}).data
+    assert "managedFields" not in kept["metadata"]
+    assert (kept["apiVersion"], kept["kind"]) == (WHOLE["apiVersion"], WHOLE["kind"])
+    assert kept["spec"] == WHOLE["spec"]
+
+
+def test_what_is_left_out_is_json_nevertheless() -> None:
+    """A body with half a character in it is refused, wherever that is."""
+    body = json.dumps({**WHOLE, "extra": "@"}).encode().replace(b"@", b"\xff")
+    with pytest.raises(errors.BadEvent, match="is not UTF-8"):
+        read(body, {vm.KIND: shapes.MACHINE})
