@@ -27,7 +27,9 @@ def as_histories_say(of: ledger.Tables) -> None:
             row = _greatest(history, moment)
             if row is not None and row["deleted_at"] is None:
                 ran = runs.get((world.CLUSTER, namespace, name, row["uid"]), [])
-                expected[namespace, name] = (*(row[column] for column in MACHINE), *_last_known(ran, moment))
+                is_now = row["uid"] == max(history, key=_order)["uid"]
+                known = _last_known(ran, moment, of_state=is_now)
+                expected[namespace, name] = (*(row[column] for column in MACHINE), *known)
         _same(moment, _fleet(of, moment, (*MACHINE, *RUN)), expected)
 
 
@@ -45,16 +47,16 @@ def as_it_was(of: ledger.Tables, past: world.World) -> None:
         _same(moment, _fleet(of, moment, ("uid", "resource_version", "node", "phase")), expected)
 
 
-def _last_known(history: Sequence[ledger.Row], moment: datetime.datetime) -> tuple[Any, ...]:
+def _last_known(history: Sequence[ledger.Row], moment: datetime.datetime, *, of_state: bool) -> tuple[Any, ...]:
     """Return what a history says of a run; what is gone keeps what was said of the same instance before.
 
-    The newest version of all keeps what was last known, whoever said it; an earlier one what was in force before it.
+    What the state of the machine shows keeps what was last known, whoever said it; else it is what was in force before.
     """
     newest = _greatest(history, moment)
     if newest is None:
         return (None,) * len(RUN)
     said = [newest]
-    if newest["deleted_at"] is not None and newest is max(history, key=_order):
+    if of_state and newest["deleted_at"] is not None and newest is max(history, key=_order):
         before = [row for row in history if _order(row) < _order(newest) and newest["uid"] in (None, row["uid"])]
         said += sorted(before, key=_order, reverse=True)
     elif newest["deleted_at"] is not None and not (newest["node"] and newest["ip_addresses"]):
