@@ -47,9 +47,7 @@ SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 """
-"""Plans go by index, machine by machine: on a history that was filled since it was analyzed others take a hundred times
-as long.
-"""
+"""Plans go by index, machine by machine: on a history that was filled since it was analyzed, others read all of it."""
 HELP = """\
 What goes: versions older than --older-than, but for the one that was in force then; and, once older than
 --redundant-after, versions that say nothing new. Each machine's newest version stays, of deleted machines too.

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import io
 import os
+import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,28 @@ def test_from_every_earlier_version(new_database: Make, tmp_path: Any, monkeypat
         run(url)
         applied = conftest.execute(url, "SELECT migration_id FROM _yoyo_migration ORDER BY 1")
         assert [name for (name,) in applied] == names
+
+
+def test_what_was_overtaken_before_is_marked(
+    new_database: Make, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A history from before the months: what a later version was dated before was never in force."""
+    url = new_database()
+    for name in database.migrations()[:3]:
+        (tmp_path / f"{name}.sql").symlink_to(database.MIGRATIONS / f"{name}.sql")
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "MIGRATIONS", tmp_path)
+        patch.setattr(migrate, "GRANTS", {})
+        patch.setattr(past, "add_months", lambda _: [])
+        run(url)
+    conftest.execute(
+        url,
+        "INSERT INTO vm_history (type, id, kind, name, namespace, cluster, version_number, version_time, version_step,"
+        " shape, digest, time) SELECT 't', v::text, 'k', 'web', 'shop', 'east', v, '-infinity', 1, 1, v,"
+        " now() - days * interval '1 day' FROM (VALUES (1, 9), (2, 5), (3, 7), (4, 5), (5, 1)) AS given (v, days)",
+    )
+    run(url)
+    assert conftest.execute(url, "SELECT version_number FROM vm_history WHERE overtaken") == [(2,)]
 
 
 def test_two_at_once_take_turns(new_database: Make) -> None:
