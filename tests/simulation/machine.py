@@ -486,9 +486,9 @@ def _numbers(done: reconcile.Run) -> tuple[Any, ...]:
     return done.outcome, done.seen, done.missed_adds, done.missed_updates, done.missed_deletes, done.instances
 
 
-def play(on: stage.Stage, *, histories: int, steps: int) -> None:
-    """Play random histories."""
+def play(on: stage.Stage, *, histories: int, steps: int, anew: bool) -> None:
+    """Play random histories; ``anew``: others each time, else always the same."""
     stateful.run_state_machine_as_test(
         lambda: History(on),  # type: ignore[arg-type]  # as Hypothesis documents
-        settings=hypothesis.settings(max_examples=histories, stateful_step_count=steps),
+        settings=hypothesis.settings(max_examples=histories, stateful_step_count=steps, derandomize=not anew),
     )
