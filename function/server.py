@@ -8,6 +8,7 @@ import http
 import json
 import logging.config
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,9 @@ from function import config, logs
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30
+LINGER_SECONDS = 1.0
+"""How long a refused connection is still read, so that its sender gets the refusal; see :func:`_linger`."""
+LINGER_BYTES = 2**20
 REFUSALS = {
     gunicorn.http.errors.LimitRequestLine: http.HTTPStatus.REQUEST_URI_TOO_LONG,
     gunicorn.http.errors.LimitRequestHeaders: http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -100,6 +104,7 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         log.warning(sentence, extra={"action": "event.refused", "status": status.value})
         with contextlib.suppress(OSError):
             client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            _linger(client)
 
     def notify(self) -> None:
         """Say that the worker lives; gunicorn calls this every second, also while it waits for the end."""
@@ -112,6 +117,19 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         """End the wait of a connection as its timeout would, unless a request has come just now."""
         if greenlet in self._idle:
             greenlet.throw(self._idle[greenlet])
+
+
+def _linger(client: gevent.socket.socket) -> None:
+    """End our side of a refused connection, and read on for a moment, within bounds, before gunicorn closes it.
+
+    A close while bytes still arrive is a reset, and a reset takes the refusal away from a sender that has not read it
+    yet (RFC 9112, section 9.6).
+    """
+    client.shutdown(socket.SHUT_WR)
+    left = LINGER_BYTES
+    with gevent.Timeout(LINGER_SECONDS, False):
+        while left > 0 and (read := client.recv(min(left, 65536))):
+            left -= len(read)
 
 
 def starts(_: object, __: object) -> None:

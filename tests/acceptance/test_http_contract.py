@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import pathlib
+import select
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -310,6 +311,21 @@ def test_what_is_no_http_is_refused_with_a_sentence(url: str, tmp_path: pathlib.
         lines, _, body = raw(service, head).partition(b"\r\n\r\n")
     assert lines.startswith(f"HTTP/1.1 {status} ".encode())
     assert list(json.loads(body)) == ["error"]
+
+
+def test_a_sender_that_still_sends_when_it_is_refused_gets_the_sentence(url: str, tmp_path: pathlib.Path) -> None:
+    """The server reads on for a moment before it closes; a close under arriving bytes would be a reset."""
+    with (
+        processes.gunicorn(tmp_path / "log", {"DATABASE_URL": url}) as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection,
+    ):
+        connection.sendall(f"POST /{'x' * 10_000}".encode())
+        select.select([connection], [], [], 30)  # it is refused by now
+        connection.sendall(b"x" * 200_000)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 414 ")
+    assert list(json.loads(answer.partition(b"\r\n\r\n")[2])) == ["error"]
 
 
 def test_without_a_database_a_vm_s_event_is_422(tmp_path: pathlib.Path) -> None:
