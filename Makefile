@@ -17,10 +17,10 @@ demo: .venv/ready  ## Replay a VM's life against `make run`, and show the table 
 	@$(BIN)/python -m dev.demo
 
 show: .venv/ready  ## Show the table of `make run`
-	@$(BIN)/python -m dev.postgres --command "SELECT cluster, namespace, name, vcpus, memory, network, run_strategy, status, updated_at FROM virtual_machines ORDER BY 1, 2, 3"
+	@$(BIN)/python -m dev.embedded_postgres --command "SELECT cluster, namespace, name, vcpus, memory, network, run_strategy, status, updated_at FROM virtual_machines ORDER BY 1, 2, 3"
 
 psql: .venv/ready  ## Open psql on the database of `make run`
-	@$(BIN)/python -m dev.postgres
+	@$(BIN)/python -m dev.embedded_postgres
 
 test: .venv/ready  ## Run all tests
 	@$(BIN)/python -m pytest $(PYTEST)

@@ -5,7 +5,7 @@ import sys
 
 import function.config
 import function.errors
-import function.server
+import function.web.gunicorn_worker
 
 try:
     _settings = function.config.Settings.from_env(os.environ)
@@ -15,10 +15,10 @@ except function.errors.BadSetting as exc:
 wsgi_app = "function:create_app()"
 bind = f"0.0.0.0:{_settings.port}"
 # Measured (make bench): requests spend their time waiting for one commit that they share, and greenlets wait cheaply.
-worker_class = function.server.Worker
-post_fork = function.server.starts
-worker_exit = function.server.ends
-logger_class = function.server.Logger
+worker_class = function.web.gunicorn_worker.Worker
+post_fork = function.web.gunicorn_worker.starts
+worker_exit = function.web.gunicorn_worker.ends
+logger_class = function.web.gunicorn_worker.Logger
 logger_class.level = _settings.log_level
 # One for each core. Without a database each remembers for itself what it has applied and sent, so there is only one.
 workers = _settings.workers or (2 if _settings.has_database else 1)

@@ -13,19 +13,21 @@ import psycopg2
 
 from bench import fleet, servers
 from bench.progress import Progress
-from dev import postgres
+from dev import embedded_postgres
 
 LARGE = "fleet"
 """The database that is filled; the other is Postgres' own."""
 
 
 @contextlib.contextmanager
-def running(folder: pathlib.Path, progress: Progress, months: int | None = None) -> Iterator[postgres.Postgres]:
+def running(
+    folder: pathlib.Path, progress: Progress, months: int | None = None
+) -> Iterator[embedded_postgres.Postgres]:
     """Run a server with a migrated database, and a large one whose history is spread over ``months``, if any."""
     progress.say("starting Postgres")
     if months is not None:
         _fill(folder, progress, months)
-    server = postgres.Postgres(folder)
+    server = embedded_postgres.Postgres(folder)
     server.start()
     try:
         _migrate(server.url())
@@ -36,7 +38,7 @@ def running(folder: pathlib.Path, progress: Progress, months: int | None = None)
 
 def _fill(folder: pathlib.Path, progress: Progress, months: int) -> None:
     """Fill the large database with a server that is set for that."""
-    server = postgres.Postgres(folder, settings=fleet.SETTINGS)
+    server = embedded_postgres.Postgres(folder, settings=fleet.SETTINGS)
     server.start()
     try:
         progress.say(f"filling in {fleet.MACHINES:,} VMs with {fleet.MACHINES * fleet.VERSIONS:,} rows of history")

@@ -17,8 +17,10 @@ import psycopg2
 import psycopg2.extensions
 
 from bench.progress import Progress
-from function import database, events
-from function.inventory import instance, store, vm
+from function import events
+from function.clients import postgres
+from function.inventory.mapping import instance, vm
+from function.inventory.storage import store
 from tests import machines
 
 MACHINES = 10_000
@@ -110,7 +112,7 @@ def cursor_of(url: str) -> Iterator[psycopg2.extensions.cursor]:
 
 def _store(url: str) -> None:
     """Let vmledger store a VM and its instance; keep their rows as what is copied, and nothing else."""
-    db = database.Database({"dsn": url}, timeout=30)
+    db = postgres.Database({"dsn": url}, timeout=30)
     tables = store.Store(db)
     attributes = {"id": "1", "type": "dev.knative.apiserver.resource.add", "source": "s", "specversion": "1.0"}
     attributes["time"] = datetime.datetime.now(datetime.UTC)  # type: ignore[assignment]  # as events.read gives it

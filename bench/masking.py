@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
-from function import masking
+from function.echo import masking
 
 PIECES = (
     "token",

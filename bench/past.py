@@ -25,7 +25,7 @@ import psycopg2.extensions
 
 from bench import bars, history, machine, report, servers
 from bench.progress import Progress
-from dev import postgres
+from dev import embedded_postgres
 
 JSON = pathlib.Path(__file__).parent / "results" / "past.json"
 ROWS = 10_000_000
@@ -126,7 +126,7 @@ def moments(filled: history.History) -> dict[str, datetime.datetime]:
 
 @contextlib.contextmanager
 def _server(folder: pathlib.Path, settings: dict[str, str]) -> Iterator[str]:
-    server = postgres.Postgres(folder, settings=settings)
+    server = embedded_postgres.Postgres(folder, settings=settings)
     server.start()
     try:
         yield server.url()

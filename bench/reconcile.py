@@ -23,8 +23,8 @@ import psycopg2
 
 from bench import bars, database, report, servers
 from bench.progress import Progress
-from function import kube
-from tests import kubernetes, machines
+from function.clients import kubernetes
+from tests import api_server, machines
 
 JSON = pathlib.Path(__file__).parent / "results" / "reconcile.json"
 MACHINES = 10_000
@@ -141,7 +141,7 @@ def _cluster(folder: pathlib.Path) -> Iterator[tuple[str, connection.Connection]
 
 
 def _serve(pipe: connection.Connection, folder: pathlib.Path) -> None:
-    with kubernetes.running() as api:
+    with api_server.running() as api:
         for number in range(MACHINES):
             _create(api, number)
         pipe.send(api.kubeconfig(folder))
@@ -150,7 +150,7 @@ def _serve(pipe: connection.Connection, folder: pathlib.Path) -> None:
                 _drift(api)
                 pipe.send(None)
             else:
-                found = api.objects(kube.VMS)
+                found = api.objects(kubernetes.VMS)
                 pipe.send({place: int(each["metadata"]["resourceVersion"]) for place, each in found.items()})
 
 
@@ -158,7 +158,7 @@ def _place(number: int) -> tuple[str, str]:
     return f"team-{number % NAMESPACES:02}", f"vm-{number:05}"
 
 
-def _create(api: kubernetes.ApiServer, number: int) -> None:
+def _create(api: api_server.ApiServer, number: int) -> None:
     """Put a VM, with what belongs to it: its instance if it runs, what is kept of its instancetype if it has one."""
     namespace, name = _place(number)
     runs, is_sized = number % STOPPED > 0, number % SIZED == 0
@@ -182,14 +182,14 @@ def _create(api: kubernetes.ApiServer, number: int) -> None:
         api.create(machines.vmi(made.object, node=f"node-{number % 50}", cores=cores, memory=memory))
 
 
-def _drift(api: kubernetes.ApiServer) -> None:
+def _drift(api: api_server.ApiServer) -> None:
     """Change the cluster without a word."""
     for number in range(DRIFT["updated"]):
-        api.update(kube.VMS, *_place(number), {"metadata": {"labels": {"drifted": "true"}}})
+        api.update(kubernetes.VMS, *_place(number), {"metadata": {"labels": {"drifted": "true"}}})
     for number in range(DRIFT["updated"], DRIFT["updated"] + DRIFT["deleted"]):
-        api.delete(kube.VMS, *_place(number))
+        api.delete(kubernetes.VMS, *_place(number))
         if number % STOPPED:
-            api.delete(kube.VMIS, *_place(number))
+            api.delete(kubernetes.VMIS, *_place(number))
     for number in range(MACHINES, MACHINES + DRIFT["created"]):
         _create(api, number)
 

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from dev import postgres
+from dev import embedded_postgres
 
 TABLE = """
 SELECT name, vcpus, memory, network, instancetype, run_strategy, status, resource_version
@@ -73,13 +73,23 @@ def machine(name: str, **spec: Any) -> Json:
 def show(title: str, sql: str = TABLE) -> None:
     """Print a step's title and the table."""
     print(f"\n\x1b[1m{title}\x1b[0m" if sys.stdout.isatty() else f"\n{title}", flush=True)
-    command = [*postgres.client(), "--pset", "pager=off", "--pset", "footer=off", "--pset", "null=∅", "--command", sql]
+    command = [
+        *embedded_postgres.client(),
+        "--pset",
+        "pager=off",
+        "--pset",
+        "footer=off",
+        "--pset",
+        "null=∅",
+        "--command",
+        sql,
+    ]
     subprocess.run(command, check=True)
 
 
 def main() -> int:
     """Replay the life."""
-    postgres.client()
+    embedded_postgres.client()
     cluster = Cluster(os.environ.get("PORT", "8080"))
     shop = machine("shop")
     domain = shop["spec"]["template"]["spec"]["domain"]

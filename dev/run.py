@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import psycopg2
 
-from dev import postgres
+from dev import embedded_postgres
 
 ROLE = "vmledger"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ def main() -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # as Ctrl-C: nothing may stay behind
     with _alone():
-        server = postgres.Postgres(postgres.HOME)
+        server = embedded_postgres.Postgres(embedded_postgres.HOME)
         print("starting the embedded Postgres", flush=True)
         server.start()
         try:
@@ -38,7 +38,7 @@ def main() -> int:
         except KeyboardInterrupt:
             return 0
         finally:
-            (postgres.HOME / "running").unlink(missing_ok=True)
+            (embedded_postgres.HOME / "running").unlink(missing_ok=True)
             server.stop()
             print("stopped; the data stays in .vmledger until `make clean`")
 
@@ -66,8 +66,8 @@ def _port() -> int:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     """Hold the folder's lock: one Postgres at a time on the same data."""
-    postgres.HOME.mkdir(exist_ok=True)
-    with (postgres.HOME / "lock").open("w") as lock:
+    embedded_postgres.HOME.mkdir(exist_ok=True)
+    with (embedded_postgres.HOME / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,7 +75,7 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _migrate(server: postgres.Postgres) -> None:
+def _migrate(server: embedded_postgres.Postgres) -> None:
     """Make the application's role where it is missing, and bring the schema up to date."""
     connection = psycopg2.connect(server.url())
     connection.autocommit = True
@@ -89,13 +89,13 @@ def _migrate(server: postgres.Postgres) -> None:
         raise SystemExit("the schema could not be brought up to date: the line above says why")
 
 
-def _serve(server: postgres.Postgres, port: int) -> int:
+def _serve(server: embedded_postgres.Postgres, port: int) -> int:
     environ = {**os.environ, "DATABASE_URL": server.url(user=ROLE), "PORT": str(port)}
     # Ctrl-C is for us alone: gunicorn's workers would each be interrupted at whatever they do.
     receiver = subprocess.Popen(procfile(), env=environ, cwd=ROOT, start_new_session=True)
     try:
         _wait(receiver, port)
-        (postgres.HOME / "running").write_text(f"{server.binaries / 'psql'}\n{server.url()}\n")
+        (embedded_postgres.HOME / "running").write_text(f"{server.binaries / 'psql'}\n{server.url()}\n")
         print(_welcome(port), flush=True)
         return receiver.wait()
     except KeyboardInterrupt:

@@ -12,21 +12,22 @@ import typing
 if typing.TYPE_CHECKING:
     from flask import Flask
 
-    from function.func import Function
+    from function.web.kn_func import Function
 
 
 def create_app() -> Flask:
     """Build the WSGI application from the environment; gunicorn calls this in each worker."""
-    from function import service
+    from function import wiring
 
-    return service.from_env(os.environ).app
+    return wiring.from_env(os.environ).app
 
 
 def new() -> Function:
     """Build the function from the environment; kn func's middleware calls this once."""
-    from function import errors, func
+    from function import errors
+    from function.web import kn_func
 
     try:
-        return func.from_env(os.environ)
+        return kn_func.from_env(os.environ)
     except errors.BadSetting as exc:
         sys.exit(f"vmledger: {exc}")

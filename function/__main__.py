@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from function import config, errors
-from function.inventory import command, health, past
-from function.scaling import dryrun
+from function.cli import reconcile as reconcile_command
+from function.cli import render_webhook
+from function.inventory import health
+from function.inventory import prune as pruning
 
 PIPE_CLOSED = 128 + signal.SIGPIPE
 """The exit code that a shell shows of a program whose reader went away."""
@@ -47,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "render-webhook",
         help="print the request that a Secret would send about a scaling event, without sending it",
         description="Print the request that a Secret would send about a scaling event, with its secrets masked.",
-        epilog=dryrun.HELP,
+        epilog=render_webhook.HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     webhook.add_argument("secret", metavar="SECRET.yaml", help="the Secret that the annotation hpa-event would name")
@@ -60,10 +62,10 @@ def _add_reconcile(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "reconcile",
         help="make the ledger equal to the cluster",
         description="Make the ledger equal to the cluster, whatever the events left out.",
-        epilog=command.HELP,
+        epilog=reconcile_command.HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_options(reconcile)
+    reconcile_command.add_options(reconcile)
 
 
 def _add_health(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -82,16 +84,16 @@ def _add_prune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "prune",
         help="drop what is old from the history, and what says nothing new",
         description="Drop what is old from the history, and what says nothing new; each machine's last state stays.",
-        epilog=f"{past.HELP}\n{DATABASE_HELP}",
+        epilog=f"{pruning.HELP}\n{DATABASE_HELP}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     prune.add_argument(
-        "--older-than", type=past.span, required=True, metavar="SPAN", help="drop versions older than this: 400d"
+        "--older-than", type=pruning.span, required=True, metavar="SPAN", help="drop versions older than this: 400d"
     )
     prune.add_argument(
         "--redundant-after",
-        type=past.span,
-        default=past.span("30d"),
+        type=pruning.span,
+        default=pruning.span("30d"),
         metavar="SPAN",
         help="drop versions that say nothing new once they are older than this (30d)",
     )
@@ -104,14 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = config.Settings.from_env(os.environ)
         if given.command == "render-webhook":
-            dryrun.run(given.secret, given.event, settings)
+            render_webhook.run(given.secret, given.event, settings)
             return 0
         if given.command == "health":
             return health.run(settings, sys.stdout, cluster=given.cluster)
         if given.command == "reconcile":
-            return command.run(settings, given)
+            return reconcile_command.run(settings, given)
         if given.command == "prune":
-            past.run(settings, given.older_than, given.redundant_after, dry_run=given.dry_run, out=sys.stdout)
+            pruning.run(settings, given.older_than, given.redundant_after, dry_run=given.dry_run, out=sys.stdout)
             return 0
         from function import migrate
 

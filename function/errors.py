@@ -14,7 +14,7 @@
 
 The message of each is one sentence for the person who reads the dead letter.
 It may quote what the event said, shortened, but never a secret, SQL or a driver's words.
-Which status answers which error is decided in one place, :mod:`function.app`.
+Which status answers which error is decided in one place, :mod:`function.web.app`.
 """
 
 from __future__ import annotations

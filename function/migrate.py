@@ -22,8 +22,11 @@ import yoyo
 import yoyo.backends.core.postgresql
 import yoyo.connections
 
-from function import config, database, errors, events
-from function.inventory import past, store, versions, vm
+from function import config, errors, events
+from function.clients import postgres
+from function.inventory import prune
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import store
 
 ADVISORY_LOCK = 7_682_013_519
 """Any number that no other program uses; "vmledger" on a telephone's keys, shortened."""
@@ -52,7 +55,7 @@ class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore
     """yoyo on connections of ours, so that the settings mean here what they mean elsewhere."""
 
     def connect(self, dburi: yoyo.connections.DatabaseURI) -> psycopg2.extensions.connection:
-        return database.connect(dburi.args)
+        return postgres.connect(dburi.args)
 
     def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:  # noqa: ARG002
         """Apply a migration and note it, in one transaction: killed in between, it would be applied a second time."""
@@ -67,7 +70,7 @@ class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore
 def run(settings: config.Settings, out: TextIO = sys.stdout) -> None:
     """Migrate, import, grant; say on ``out`` what was done. Raises :class:`errors.VmledgerError` with one sentence."""
     if not settings.has_database:
-        raise errors.Refused("no database is configured: set DB_HOST or DATABASE_URL")
+        raise errors.Refused(postgres.NOT_CONFIGURED)
     with _connected(settings) as connection, _alone(connection, out):
         _check_encoding(connection)
         applied = _apply(settings)
@@ -87,7 +90,7 @@ def _add_months(connection: psycopg2.extensions.connection, out: TextIO) -> None
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '2s'")
         try:
-            past.add_months(cursor)
+            prune.add_months(cursor)
         except psycopg2.errors.LockNotAvailable:
             print("left the tables of the coming months to the next prune: somebody reads the history now", file=out)
         finally:
@@ -98,7 +101,7 @@ def _add_months(connection: psycopg2.extensions.connection, out: TextIO) -> None
 def _connected(settings: config.Settings) -> Iterator[psycopg2.extensions.connection]:
     """Yield a connection; a failure of the database becomes one sentence for the person who runs the command."""
     try:
-        connection = database.connect({"connect_timeout": 10, **settings.connection()})
+        connection = postgres.connect({"connect_timeout": 10, **settings.connection()})
         try:
             yield connection
         finally:
@@ -139,7 +142,7 @@ def _apply(settings: config.Settings) -> list[str]:
         backend.init_database()
         backend.break_lock()  # yoyo's own lock outlives a killed process; ours is held, so nobody else holds it
         with backend.lock():
-            missing = backend.to_apply(yoyo.read_migrations(str(database.MIGRATIONS)))
+            missing = backend.to_apply(yoyo.read_migrations(str(postgres.MIGRATIONS)))
             backend.apply_migrations(missing)
     return [migration.id for migration in missing]
 
@@ -176,7 +179,7 @@ def _import_published(settings: config.Settings, connection: psycopg2.extensions
             return False
         cursor.execute("SELECT count(*) FROM virtual_machines_published")
         [total] = cursor.fetchone() or [0]
-        db = database.Database(settings.connection(), timeout=60)
+        db = postgres.Database(settings.connection(), timeout=60)
         ledger = store.Store(db)
         done = skipped = 0
         try:

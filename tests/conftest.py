@@ -14,8 +14,9 @@ import hypothesis
 import psycopg2
 import pytest
 
-from dev import postgres
-from function import config, database, migrate
+from dev import embedded_postgres
+from function import config, migrate
+from function.clients import postgres
 
 TEMPLATE = "vmledger_template"
 
@@ -30,16 +31,16 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Postgres]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_postgres.Postgres]:
     """A Postgres of this test run's own, with durability as in production."""
-    started = postgres.Postgres(tmp_path_factory.mktemp("postgres"))
+    started = embedded_postgres.Postgres(tmp_path_factory.mktemp("postgres"))
     started.start()
     yield started
     started.stop()
 
 
 @pytest.fixture(scope="session")
-def template(server: postgres.Postgres) -> str:
+def template(server: embedded_postgres.Postgres) -> str:
     """The name of a database that was migrated once, to be copied for each test."""
     execute(server.url(), f"CREATE DATABASE {TEMPLATE}")
     migrate.run(config.Settings.from_env({"DATABASE_URL": server.url(database=TEMPLATE)}), io.StringIO())
@@ -47,7 +48,7 @@ def template(server: postgres.Postgres) -> str:
 
 
 @pytest.fixture
-def new_database(server: postgres.Postgres) -> Iterator[Callable[..., str]]:
+def new_database(server: embedded_postgres.Postgres) -> Iterator[Callable[..., str]]:
     """Make databases of this test's own, empty or copied; each call returns a URL."""
     names = [f"test_{uuid.uuid4().hex[:12]}_{number}" for number in range(20)]
     left = itertools.chain(names)
@@ -69,9 +70,9 @@ def url(new_database: Callable[..., str], template: str) -> str:
 
 
 @pytest.fixture
-def db(url: str) -> Iterator[database.Database]:
+def db(url: str) -> Iterator[postgres.Database]:
     """The door to that database."""
-    opened = database.Database({"dsn": url}, timeout=10)
+    opened = postgres.Database({"dsn": url}, timeout=10)
     yield opened
     opened.close()
 

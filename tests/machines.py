@@ -1,4 +1,4 @@
-"""KubeVirt objects as an API server returns them, for the model cluster of :mod:`tests.kubernetes`.
+"""KubeVirt objects as an API server returns them, for the model cluster of :mod:`tests.api_server`.
 
 Shapes: the samples in tests/events/vm, and KubeVirt's ``api/core/v1/types.go``.
 """
@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from function import kube
+from function.clients import kubernetes
 
-Object = kube.Object
+Object = kubernetes.Object
 
 OWNED_FIELDS = ("f:spec", "f:template", "f:domain", "f:devices", "f:disks", "f:interfaces", "f:volumes", "f:networks")
 

@@ -21,7 +21,9 @@ import pytest
 import yaml
 
 from function import __main__ as command_line
-from function import config, database, routes
+from function import config
+from function.clients import postgres
+from function.web import routing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 K8S = ROOT / "k8s"
@@ -438,7 +440,7 @@ def wrong_timeouts(objects: Objects) -> list[str]:
     service = named(objects, "Service", "vmledger", "serving.knative.dev/")["spec"]["template"]["spec"]
     wait = int(named(objects, "ConfigMap", "vmledger")["data"]["DB_TIMEOUT"])
     chain: list[tuple[str, float]] = [
-        ("a statement", database.STATEMENT_SECONDS),
+        ("a statement", postgres.STATEMENT_SECONDS),
         ("DB_TIMEOUT", wait),
         # An event may wait that long for its group to be written, and then lead the next group.
         ("a request", 2 * wait - 0.001),
@@ -489,7 +491,7 @@ def wrong_filters(objects: Objects) -> list[str]:
         spec = source["spec"]
         watched = [resource["kind"] for resource in spec["resources"]]
         mode = MODES[spec.get("mode", "Reference")]
-        wrong += [f"vmledger has no route for {kind}" for kind in watched if kind not in routes.KINDS]
+        wrong += [f"vmledger has no route for {kind}" for kind in watched if kind not in routing.KINDS]
         for kind, verb in itertools.product([*watched, "Pod"], VERBS):
             attributes = {"type": f"dev.knative.apiserver.{mode}.{verb}", "kind": kind}
             found = arrivals(objects, spec["sink"]["ref"]["name"], attributes)

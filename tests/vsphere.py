@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from function import events
+from function.web import cloudevents
 
 SAMPLES = pathlib.Path(__file__).parent / "events" / "vsphere"
 ENTER, EXIT = "EnteredMaintenanceModeEvent", "ExitMaintenanceModeEvent"
@@ -101,7 +102,7 @@ def parsed(request: Request) -> events.Event:
     headers, body = request
     environ = {f"HTTP_{key.upper().replace('-', '_')}": value for key, value in headers.items()}
     environ["CONTENT_TYPE"] = headers.get("Content-Type", "")
-    [event] = events.from_wsgi(environ, body)
+    [event] = cloudevents.from_wsgi(environ, body)
     return event
 
 

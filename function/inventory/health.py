@@ -15,8 +15,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from function import config, database, errors
-from function.inventory import ledger, vm
+from function import config, errors
+from function.clients import postgres
+from function.inventory.mapping import vm
 
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2
 """The command's exit codes; UNKNOWN is for an error of :func:`run`."""
@@ -93,10 +94,10 @@ _COLUMNS = ", ".join(field.name for field in dataclasses.fields(Row)).replace(
 READ = f"SELECT {_COLUMNS} FROM ledger_health ORDER BY cluster, kind"  # noqa: S608  # the names are those above
 
 
-def read(db: database.Database, timeout: float | None = None) -> list[Row]:
+def read(db: postgres.Database, timeout: float | None = None) -> list[Row]:
     """Return the rows, by cluster and kind; raise what :meth:`database.Database.run` raises."""
 
-    def work(cursor: database.Cursor) -> list[Row]:
+    def work(cursor: postgres.Cursor) -> list[Row]:
         cursor.execute(READ)
         names = [field.name for field in dataclasses.fields(Row)]
         return [Row(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
@@ -186,7 +187,7 @@ class Watch:
 
     def __init__(
         self,
-        db: database.Database,
+        db: postgres.Database,
         max_silence: int,
         *,
         own: str = config.DEFAULT_CLUSTER,
@@ -223,8 +224,8 @@ def run(settings: config.Settings, out: TextIO, *, cluster: str | None = None) -
     Raises :class:`errors.VmledgerError` where that cannot be known.
     """
     if not settings.has_database:
-        raise errors.Refused(ledger.NO_DATABASE)
-    db = database.Database(settings.connection(), timeout=settings.db_timeout)
+        raise errors.Refused(postgres.NOT_CONFIGURED)
+    db = postgres.Database(settings.connection(), timeout=settings.db_timeout)
     try:
         rows = read(db)
     finally:

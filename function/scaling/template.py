@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from function import errors, events
-from function.scaling import hpa, targets
+from function.scaling import address_policy, occurrences
 
 Value = str | int | None
 IDEMPOTENCY = "Idempotency-Key"
@@ -51,7 +51,7 @@ PUBLISHED = frozenset(("message", "time"))
 class Request:
     """What is sent: a POST of ``body``, JSON in ASCII, to ``url``."""
 
-    url: targets.Url
+    url: address_policy.Url
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     body: bytes = dataclasses.field(repr=False)
 
@@ -60,7 +60,7 @@ class Request:
 class Template:
     """What a Secret says, checked. ``unknown``: what stands in it like a placeholder and is none of ours."""
 
-    url: targets.Url
+    url: address_policy.Url
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     body: events.Json = dataclasses.field(repr=False)
     unknown: frozenset[str]
@@ -81,7 +81,7 @@ class Template:
         return Request(self.url, headers, json.dumps(_filled(self.body, values, in_body)).encode())
 
 
-def values_of(occurrence: hpa.Occurrence, *, target: str | None) -> dict[str, Value]:
+def values_of(occurrence: occurrences.Occurrence, *, target: str | None) -> dict[str, Value]:
     """Return the value of each placeholder; ``target`` is what the HPA scales, Kind/name."""
     at = occurrence.occurred_at
     milliseconds = (at - _EPOCH) // datetime.timedelta(milliseconds=1)
@@ -141,8 +141,8 @@ def read(content: Mapping[str, str], where: str) -> Template:
         if not content.get(key, "").strip():
             raise errors.Refused(f"{where}: the key {key} is missing or empty")
     try:
-        url = targets.parse(content["url"])
-    except targets.BadUrl as exc:
+        url = address_policy.parse(content["url"])
+    except address_policy.BadUrl as exc:
         raise errors.Refused(f"{where}: the key url {exc}") from None
     headers = _headers(content.get("headers", ""), where)
     body = _body(content["body"], where)
@@ -201,7 +201,7 @@ def _json(text: str, key: str, where: str) -> events.Json:
         raise errors.Refused(str(exc)) from None
 
 
-def _authorization(url: targets.Url) -> dict[str, str]:
+def _authorization(url: address_policy.Url) -> dict[str, str]:
     """Return what a user and a password in the url mean (RFC 7617)."""
     if not url.userinfo:
         return {}

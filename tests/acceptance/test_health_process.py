@@ -30,7 +30,7 @@ def health(environ: dict[str, str], *arguments: str, **options: Any) -> subproce
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
-        ({}, "no database is configured here: set DB_HOST or DATABASE_URL"),
+        ({}, "no database is configured: set DB_HOST or DATABASE_URL"),
         ({"DATABASE_URL": AWAY, "DB_TIMEOUT": "1"}, "the database cannot be used now"),
         ({"DATABASE_URL": AWAY, "HEALTH_MAX_SILENCE": "soon"}, "HEALTH_MAX_SILENCE must be"),
     ],

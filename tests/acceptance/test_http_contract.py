@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dev import postgres
+from dev import embedded_postgres
 from tests import conftest
 from tests.acceptance import processes
 
@@ -33,7 +33,7 @@ SECRET = "hunter2-in-user-data"
 
 
 @pytest.fixture(scope="module")
-def url(server: postgres.Postgres, template: str) -> Iterator[str]:
+def url(server: embedded_postgres.Postgres, template: str) -> Iterator[str]:
     """One database for the module."""
     conftest.execute(server.url(), f"CREATE DATABASE contract TEMPLATE {template}")
     yield server.url(database="contract")

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from dev import postgres
-from function import config, kube, migrate
-from tests import kubernetes, machines
+from dev import embedded_postgres
+from function import config, migrate
+from function.clients import kubernetes
+from tests import api_server, machines
 from tests.acceptance import processes
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -27,15 +28,15 @@ Environ = Mapping[str, str]
 
 
 @pytest.fixture
-def api() -> Iterator[kubernetes.ApiServer]:
+def api() -> Iterator[api_server.ApiServer]:
     """A cluster of twelve machines."""
-    with kubernetes.running() as server:
+    with api_server.running() as server:
         server.seed(machines.vm(f"vm-{number:02}") for number in range(12))
         yield server
 
 
 @pytest.fixture
-def environ(api: kubernetes.ApiServer, url: str, tmp_path: pathlib.Path) -> Environ:
+def environ(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -> Environ:
     """An empty ledger, and access to the cluster."""
     return {"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path)}
 
@@ -67,7 +68,7 @@ def started(environ: Environ, *options: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-def midway(api: kubernetes.ApiServer, process: subprocess.Popen[str]) -> None:
+def midway(api: api_server.ApiServer, process: subprocess.Popen[str]) -> None:
     """Wait until its list has begun."""
     while len(api.calls) < 3:
         assert process.poll() is None, process.stderr and process.stderr.read()
@@ -79,7 +80,7 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_the_exit_code_is_the_outcome(api: kubernetes.ApiServer, environ: Environ, query: Query) -> None:
+def test_the_exit_code_is_the_outcome(api: api_server.ApiServer, environ: Environ, query: Query) -> None:
     """3 repaired, 0 clean, 4 refused, 5 failed; a CronJob may have 0 for repaired."""
     assert reconcile(environ).returncode == 3
     assert reconcile(environ).returncode == 0
@@ -91,7 +92,7 @@ def test_the_exit_code_is_the_outcome(api: kubernetes.ApiServer, environ: Enviro
         ("repaired", 1),
     ]
     for number in range(12):
-        api.delete(kube.VMS, "shop", f"vm-{number:02}")
+        api.delete(kubernetes.VMS, "shop", f"vm-{number:02}")
     assert reconcile(environ, "--repaired-ok").returncode == 4
     assert reconcile({**environ, "RECONCILE_MAX_DELETES": "100"}, "--repaired-ok").returncode == 0
     api.stop()
@@ -117,7 +118,7 @@ def test_a_program_reads_json(environ: Environ) -> None:
     assert {key: logged[-1].get(key) for key in said} == said
 
 
-def test_a_person_sees_a_bar_and_words(api: kubernetes.ApiServer, environ: Environ) -> None:
+def test_a_person_sees_a_bar_and_words(api: api_server.ApiServer, environ: Environ) -> None:
     """In a terminal; what went wrong is one line."""
     shown = in_terminal(environ, "--page-size", "5")
     assert re.search(r"virtual machines  \[#+-*\]\s+5/12", shown)
@@ -126,7 +127,7 @@ def test_a_person_sees_a_bar_and_words(api: kubernetes.ApiServer, environ: Envir
     assert "      12 added\r\n" in shown
     assert "{" not in shown
     for number in range(12):
-        api.delete(kube.VMS, "shop", f"vm-{number:02}")
+        api.delete(kubernetes.VMS, "shop", f"vm-{number:02}")
     shown = in_terminal(environ, "--dry-run")
     assert shown.count("VM delete") == 12
     assert "vmledger: 12 of 12 virtual machines in the ledger are not in the cluster" in shown
@@ -166,7 +167,7 @@ def test_a_dry_run_prints_a_table_to_any_reader(environ: Environ, query: Query) 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_is_stopped_says_so(
-    how: signal.Signals, api: kubernetes.ApiServer, environ: Environ, query: Query
+    how: signal.Signals, api: api_server.ApiServer, environ: Environ, query: Query
 ) -> None:
     """Exit code 5, a row and a sentence, no traceback; and the next run goes through."""
     api.on_page(lambda _: time.sleep(1))
@@ -184,7 +185,7 @@ def test_one_that_is_stopped_says_so(
 
 
 def test_one_that_is_killed_does_not_stand_in_the_way(
-    api: kubernetes.ApiServer, environ: Environ, query: Query
+    api: api_server.ApiServer, environ: Environ, query: Query
 ) -> None:
     """Its lock goes with its connection, and what it noted is forgotten."""
     api.on_page(lambda _: time.sleep(1))
@@ -193,15 +194,15 @@ def test_one_that_is_killed_does_not_stand_in_the_way(
         process.kill()
         process.wait()
     api.calm()
-    api.delete(kube.VMS, "shop", "vm-00")
+    api.delete(kubernetes.VMS, "shop", "vm-00")
     assert reconcile(environ).returncode == 3
     assert query("SELECT count(*) FROM virtual_machines") == [(11,)]
     assert query("SELECT count(*) FROM reconcile_seen") == [(0,)]
 
 
-def test_a_database_that_dies_midway_is_one_sentence(api: kubernetes.ApiServer, tmp_path: pathlib.Path) -> None:
+def test_a_database_that_dies_midway_is_one_sentence(api: api_server.ApiServer, tmp_path: pathlib.Path) -> None:
     """Exit code 5, and no traceback."""
-    server = postgres.Postgres(tmp_path / "own")
+    server = embedded_postgres.Postgres(tmp_path / "own")
     server.start()
     environ = {"DATABASE_URL": server.url(), "KUBECONFIG": api.kubeconfig(tmp_path)}
     with (tmp_path / "migrate.log").open("w") as out:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dev import postgres
+from dev import embedded_postgres
 from function import config, migrate
 from tests import conftest
 from tests.acceptance import processes
@@ -26,9 +26,9 @@ TIMEOUT = 6
 
 
 @pytest.fixture
-def own(tmp_path: pathlib.Path) -> Iterator[postgres.Postgres]:
+def own(tmp_path: pathlib.Path) -> Iterator[embedded_postgres.Postgres]:
     """A server of this test's own, to be killed."""
-    server = postgres.Postgres(tmp_path, port=processes.free_port())
+    server = embedded_postgres.Postgres(tmp_path, port=processes.free_port())
     server.start()
     with (tmp_path / "migrate.log").open("w") as out:
         migrate.run(config.Settings.from_env({"DATABASE_URL": server.url(tcp=True)}), out)
@@ -69,7 +69,7 @@ def names(url: str) -> set[str]:
     return {name for (name,) in conftest.execute(url, "SELECT name FROM virtual_machines")}
 
 
-def test_down_at_the_start(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_down_at_the_start(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """The receiver starts without its database, says so, and finds it when it comes."""
     own.stop()
     with serving(tmp_path, own.url(tcp=True)) as service:
@@ -80,7 +80,7 @@ def test_down_at_the_start(tmp_path: pathlib.Path, own: postgres.Postgres) -> No
         assert service.readiness()["database"] == "ok"
 
 
-def test_killed_between_two_events(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_killed_between_two_events(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """What was acknowledged before is there after."""
     with serving(tmp_path, own.url(tcp=True)) as service:
         assert service.send(name="before") == 204
@@ -91,7 +91,7 @@ def test_killed_between_two_events(tmp_path: pathlib.Path, own: postgres.Postgre
         assert names(own.url(tcp=True)) == {"before", "during"}
 
 
-def test_restarted_unnoticed(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_restarted_unnoticed(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """No dead connection is handed out: the next event after a restart is stored at once."""
     with serving(tmp_path, own.url(tcp=True)) as service:
         for number in range(8):  # each worker has a connection
@@ -101,7 +101,7 @@ def test_restarted_unnoticed(tmp_path: pathlib.Path, own: postgres.Postgres) -> 
         assert [service.send(name=f"after-{number}") for number in range(8)] == [204] * 8
 
 
-def test_frozen(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_frozen(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """A server that takes connections and says nothing, such as a stopped machine."""
     with serving(tmp_path, own.url(tcp=True)) as service:
         assert service.send(name="before") == 204
@@ -149,7 +149,7 @@ class Firewall:
             each.close()
 
 
-def test_cut_by_a_firewall(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_cut_by_a_firewall(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """No packet comes back, and nobody says so."""
     firewall = Firewall(own.port or 0)
     url = f"postgresql://postgres@127.0.0.1:{firewall.port}/postgres"
@@ -163,7 +163,7 @@ def test_cut_by_a_firewall(tmp_path: pathlib.Path, own: postgres.Postgres) -> No
     firewall.close()
 
 
-def test_no_connection_left(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_no_connection_left(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """Others have taken all of Postgres's connections."""
     conftest.execute(own.url(tcp=True), "ALTER SYSTEM SET max_connections = 5")
     conftest.execute(own.url(tcp=True), "ALTER SYSTEM SET superuser_reserved_connections = 0")
@@ -179,7 +179,7 @@ def test_no_connection_left(tmp_path: pathlib.Path, own: postgres.Postgres) -> N
         eventually_stored(service, "during")
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: pathlib.Path, own: postgres.Postgres) -> None:
+def test_nothing_acknowledged_is_lost(tmp_path: pathlib.Path, own: embedded_postgres.Postgres) -> None:
     """While Postgres and the workers are killed under load: every 204 is in the history, and all is at the end."""
     url = own.url(tcp=True)
     acknowledged: set[str] = set()

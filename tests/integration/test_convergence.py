@@ -14,8 +14,10 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
-from function import database, events
-from function.inventory import group, store, versions, vm
+from function import events
+from function.clients import postgres
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import group_commit, store
 
 Rows = list[tuple[Any, ...]]
 Query = Callable[..., Rows]
@@ -132,7 +134,7 @@ def batches(given: Sequence[versions.Change], cuts: Iterable[int]) -> list[Seque
 
 @hypothesis.given(given=SOME, order=st.randoms(use_true_random=False), cuts=st.lists(st.integers(0, 30), max_size=6))
 def test_any_order_duplicates_and_split_give_the_same_ledger(
-    given: list[versions.Change], order: random.Random, cuts: list[int], db: database.Database, query: Query
+    given: list[versions.Change], order: random.Random, cuts: list[int], db: postgres.Database, query: Query
 ) -> None:
     """One by one, or shuffled with duplicates in batches: the ledger is the same, and what was designed."""
     tables = store.Store(db)
@@ -159,7 +161,7 @@ def test_any_order_duplicates_and_split_give_the_same_ledger(
 
 @hypothesis.given(given=SOME)
 def test_the_state_is_the_newest_version_of_the_history(
-    given: list[versions.Change], db: database.Database, query: Query
+    given: list[versions.Change], db: postgres.Database, query: Query
 ) -> None:
     """SQL agrees with Python about what is newest."""
     query("TRUNCATE vm_state, vm_history")
@@ -172,7 +174,7 @@ def test_the_state_is_the_newest_version_of_the_history(
 
 
 @hypothesis.given(given=SOME)
-def test_writing_again_changes_nothing(given: list[versions.Change], db: database.Database, query: Query) -> None:
+def test_writing_again_changes_nothing(given: list[versions.Change], db: postgres.Database, query: Query) -> None:
     """A redelivery leaves even the times of writing as they were, and says that it was one."""
     query("TRUNCATE vm_state, vm_history")
     tables = store.Store(db)
@@ -189,9 +191,9 @@ def test_sixteen_threads_at_once_give_the_same_ledger(grouped: bool, url: str, q
     order = random.Random(7)
     given = [_life(order) for _ in range(400)]
     history, state = expected(given)
-    doors = [database.Database({"dsn": url}, timeout=30) for _ in range(1 if grouped else 16)]
-    together: group.GroupCommit[versions.Change, store.Outcome]
-    together = group.GroupCommit(store.Store(doors[0]).write, patience=30)
+    doors = [postgres.Database({"dsn": url}, timeout=30) for _ in range(1 if grouped else 16)]
+    together: group_commit.GroupCommit[versions.Change, store.Outcome]
+    together = group_commit.GroupCommit(store.Store(doors[0]).write, patience=30)
     writers = [together.submit] * 16 if grouped else [store.Store(door).write for door in doors]
 
     def deliver(number: int) -> None:
@@ -224,7 +226,7 @@ def _life(order: random.Random) -> versions.Change:
     return vm.change(events.Event(attributes, None), cluster_name="east")
 
 
-def test_python_and_postgres_order_ids_alike(db: database.Database, query: Query) -> None:
+def test_python_and_postgres_order_ids_alike(db: postgres.Database, query: Query) -> None:
     """Ids are compared by code point in both, in whatever locale the database was made."""
     base = events.Event(
         {"id": "x", "type": TYPES[0], "name": "a", "namespace": "n", "resourceversion": "1", "time": START}, None

@@ -14,9 +14,11 @@ import psycopg2.errors
 import psycopg2.extensions
 import pytest
 
-from dev import postgres
-from function import database, errors, events
-from function.inventory import store, versions, vm
+from dev import embedded_postgres
+from function import errors, events
+from function.clients import postgres
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import store
 from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -33,8 +35,8 @@ DRIVER = [
 @pytest.mark.parametrize("error", DRIVER, ids=lambda error: error.__name__)
 def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error]) -> None:
     """Whatever psycopg2 can raise, and without its words: they may quote data."""
-    translated = database.translate(error("secret words"))
-    assert isinstance(translated, errors.BadEvent | errors.Unavailable | database.Conflict)
+    translated = postgres.translate(error("secret words"))
+    assert isinstance(translated, errors.BadEvent | errors.Unavailable | postgres.Conflict)
     assert "secret" not in str(translated)
 
 
@@ -45,8 +47,8 @@ def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error
         (psycopg2.errors.UntranslatableCharacter, errors.BadEvent),
         (psycopg2.errors.CheckViolation, errors.BadEvent),
         (psycopg2.errors.ProgramLimitExceeded, errors.BadEvent),
-        (psycopg2.errors.DeadlockDetected, database.Conflict),
-        (psycopg2.errors.SerializationFailure, database.Conflict),
+        (psycopg2.errors.DeadlockDetected, postgres.Conflict),
+        (psycopg2.errors.SerializationFailure, postgres.Conflict),
         (psycopg2.errors.UndefinedTable, errors.SchemaOutdated),
         (psycopg2.errors.AdminShutdown, errors.DatabaseUnavailable),
         (psycopg2.errors.ReadOnlySqlTransaction, errors.DatabaseUnavailable),
@@ -60,7 +62,7 @@ def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error
 )
 def test_what_to_do_next_decides(error: type[psycopg2.Error], ours: type[Exception]) -> None:
     """Never again, once more at once, or later."""
-    assert type(database.translate(error())) in (ours, *ours.__subclasses__())
+    assert type(postgres.translate(error())) in (ours, *ours.__subclasses__())
 
 
 def change(name: str) -> versions.Change:
@@ -75,7 +77,7 @@ def change(name: str) -> versions.Change:
     return vm.change(events.Event(attributes, None), cluster_name="c")
 
 
-def test_a_connection_that_was_cut_is_replaced_unnoticed(db: database.Database, query: Query) -> None:
+def test_a_connection_that_was_cut_is_replaced_unnoticed(db: postgres.Database, query: Query) -> None:
     """The caller's work runs on the new one."""
     tables = store.Store(db)
     tables.write([change("a")])
@@ -83,7 +85,7 @@ def test_a_connection_that_was_cut_is_replaced_unnoticed(db: database.Database, 
     assert tables.write([change("b")]) == [store.Outcome.STORED]
 
 
-def test_a_process_holds_one_connection(db: database.Database, query: Query) -> None:
+def test_a_process_holds_one_connection(db: postgres.Database, query: Query) -> None:
     """However many threads write."""
     tables = store.Store(db)
     threads = [threading.Thread(target=tables.write, args=[[change(f"vm-{number}")]]) for number in range(20)]
@@ -96,7 +98,7 @@ def test_a_process_holds_one_connection(db: database.Database, query: Query) -> 
     assert query("SELECT count(*) FROM virtual_machines") == [(20,)]
 
 
-def test_a_deadlock_is_tried_again_inside(db: database.Database, url: str, query: Query) -> None:
+def test_a_deadlock_is_tried_again_inside(db: postgres.Database, url: str, query: Query) -> None:
     """Somebody else's locks, in another order: the batch is stored, and the caller sees nothing of it."""
     tables = store.Store(db)
     tables.write([change("a"), change("b")])
@@ -128,7 +130,7 @@ def _wait_for_lock(query: Query) -> None:
 
 def test_a_statement_that_waits_for_ever_is_given_up(url: str, query: Query) -> None:
     """By the server, after its statement timeout."""
-    db = database.Database({"dsn": url}, timeout=20)
+    db = postgres.Database({"dsn": url}, timeout=20)
     tables = store.Store(db)
     tables.write([change("a")])
     other = psycopg2.connect(url)
@@ -143,7 +145,7 @@ def test_a_statement_that_waits_for_ever_is_given_up(url: str, query: Query) -> 
     db.close()
 
 
-def test_a_turn_is_not_waited_for_longer_than_told(db: database.Database) -> None:
+def test_a_turn_is_not_waited_for_longer_than_told(db: postgres.Database) -> None:
     """While another thread holds the connection."""
     entered, leave = threading.Event(), threading.Event()
 
@@ -176,7 +178,7 @@ def careless(url: str) -> str:
 
 def test_a_session_is_what_the_ledger_needs(careless: str) -> None:
     """Whatever the database's own defaults are."""
-    db = database.Database({"dsn": careless}, timeout=5)
+    db = postgres.Database({"dsn": careless}, timeout=5)
 
     def shown(cursor: Any) -> dict[str, str]:
         names = ("synchronous_commit", "transaction_isolation", "statement_timeout", "TimeZone")
@@ -192,19 +194,19 @@ def test_a_session_is_what_the_ledger_needs(careless: str) -> None:
     db.close()
 
 
-def test_the_state_is_a_word_or_a_sentence(server: postgres.Postgres, url: str) -> None:
+def test_the_state_is_a_word_or_a_sentence(server: embedded_postgres.Postgres, url: str) -> None:
     """For readiness."""
-    assert database.Database({"dsn": url}, timeout=5).state() == "ok"
-    nobody = database.Database({"dsn": server.url(user="nobody_here")}, timeout=5)
+    assert postgres.Database({"dsn": url}, timeout=5).state() == "ok"
+    nobody = postgres.Database({"dsn": server.url(user="nobody_here")}, timeout=5)
     assert nobody.state().startswith("the database cannot be used now")
 
 
 def test_the_state_says_what_an_event_would_meet(url: str) -> None:
     """A schema that went away, a database that turned read-only: also on a connection that is open."""
-    db = database.Database({"dsn": url}, timeout=5)
+    db = postgres.Database({"dsn": url}, timeout=5)
     assert db.state() == "ok"
     conftest.execute(url, "ALTER TABLE _yoyo_migration RENAME TO gone")
-    assert db.state() == database.OUTDATED
+    assert db.state() == postgres.OUTDATED
     conftest.execute(url, "ALTER TABLE gone RENAME TO _yoyo_migration")
     [(name,)] = conftest.execute(url, "SELECT current_database()")
     conftest.execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -216,11 +218,11 @@ def test_the_state_says_what_an_event_would_meet(url: str) -> None:
 @pytest.mark.parametrize("table", ["vm_state", "vm_history"])
 def test_the_state_misses_a_table_and_a_right(url: str, table: str) -> None:
     """What any batch needs, an empty one needs too; and the ledger is as it was."""
-    db = database.Database({"dsn": url}, timeout=5)
+    db = postgres.Database({"dsn": url}, timeout=5)
     store.Store(db).write([change("a")])
     assert db.state() == "ok"
     conftest.execute(url, f"ALTER TABLE {table} RENAME TO hidden")
-    assert db.state() == database.OUTDATED
+    assert db.state() == postgres.OUTDATED
     conftest.execute(url, f"ALTER TABLE hidden RENAME TO {table}")
     assert db.state() == "ok"
     assert conftest.execute(url, "SELECT count(*) FROM vm_state, vm_history") == [(1,)]
@@ -229,20 +231,20 @@ def test_the_state_misses_a_table_and_a_right(url: str, table: str) -> None:
 
 def test_hosts_are_looked_up_before_libpq_would() -> None:
     """Names become addresses beside the name; sockets, addresses that are given and libpq's own are left alone."""
-    found = database.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"}, 5)
+    found = postgres.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"}, 5)
     assert "127.0.0.1" in found["hostaddr"].split(",")
     assert set(found["host"].split(",")) == {"localhost"}
     assert set(found["port"].split(",")) == {"5433"}
     assert (found["user"], found["password"], found["dbname"], found["sslmode"]) == ("u", "p", "n", "prefer")
-    two = database.resolved({"host": "localhost,127.0.0.1", "port": "1,2"}, 5)
+    two = postgres.resolved({"host": "localhost,127.0.0.1", "port": "1,2"}, 5)
     assert list(zip(two["host"].split(","), two["port"].split(","), strict=True))[-1] == ("127.0.0.1", "2")
     for given in ({"host": "/run/postgres"}, {"host": "x", "hostaddr": "10.0.0.1"}, {"dbname": "n"}):
-        assert database.resolved(given, 5) == given
+        assert postgres.resolved(given, 5) == given
 
 
 def test_a_name_that_is_none_is_an_error_in_time() -> None:
     """And no address is asked for longer than told."""
-    db = database.Database({"host": "nowhere.invalid"}, timeout=3)
+    db = postgres.Database({"host": "nowhere.invalid"}, timeout=3)
     started = time.monotonic()
     with pytest.raises(errors.DatabaseUnavailable):
         db.run(lambda cursor: cursor.execute("SELECT 1"))
@@ -252,7 +254,7 @@ def test_a_name_that_is_none_is_an_error_in_time() -> None:
 def test_a_role_without_rights_is_told_what_to_run(url: str) -> None:
     """503, because a migration mends it."""
     conftest.execute(url, "CREATE ROLE powerless LOGIN")
-    db = database.Database({"dsn": url.replace("postgres@", "powerless@")}, timeout=5)
+    db = postgres.Database({"dsn": url.replace("postgres@", "powerless@")}, timeout=5)
     with pytest.raises(errors.DatabaseUnavailable, match="migrate` with DB_APP_ROLE"):
         store.Store(db).write([change("a")])
     db.close()

@@ -15,9 +15,12 @@ from typing import Any
 import psycopg2.extensions
 import pytest
 
-from dev import postgres
-from function import config, database, errors, events, migrate, service
-from function.inventory import health, heard, store, versions, vm
+from dev import embedded_postgres
+from function import config, errors, events, migrate, wiring
+from function.clients import postgres
+from function.inventory import health
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import dead_letters, store
 from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -56,13 +59,13 @@ def minutes(column: str) -> str:
     return f"floor(extract(epoch FROM {column}) / 60)::int"
 
 
-def test_an_empty_ledger_has_no_rows_and_is_unhealthy(db: database.Database) -> None:
+def test_an_empty_ledger_has_no_rows_and_is_unhealthy(db: postgres.Database) -> None:
     """Nobody sent anything and nobody compared."""
     assert health.read(db) == []
     assert not health.judge([], HOUR).healthy
 
 
-def test_an_event_is_heard_in_the_moment_that_it_is_stored(db: database.Database, query: Query) -> None:
+def test_an_event_is_heard_in_the_moment_that_it_is_stored(db: postgres.Database, query: Query) -> None:
     """Duplicates too: who sends them is not silent. A reconcile's own changes are no events."""
     tables = store.Store(db)
     tables.write([change("east")])
@@ -82,7 +85,7 @@ def test_the_newest_of_all_writers_counts(query: Query) -> None:
     assert query(f"SELECT {minutes('silence')}, kind FROM ledger_health ORDER BY kind LIMIT 1") == [(5, VM)]
 
 
-def test_a_cluster_that_only_the_tables_know_is_unreconciled(db: database.Database, query: Query) -> None:
+def test_a_cluster_that_only_the_tables_know_is_unreconciled(db: postgres.Database, query: Query) -> None:
     """An import, an older version of the ledger, or a run that failed."""
     store.Store(db).write([change("imported"), change("imported", "b"), change("other")], listed=True)
     query("UPDATE vm_state SET updated_at = now() - interval '2 hours' WHERE cluster = 'imported'")
@@ -99,7 +102,7 @@ def test_a_cluster_that_only_the_tables_know_is_unreconciled(db: database.Databa
     assert query(f"SELECT DISTINCT {minutes('oldest_unreconciled')} FROM ledger_health") == [(120,)]
 
 
-def test_the_last_complete_list_is_told_from_the_last_run(db: database.Database, query: Query) -> None:
+def test_the_last_complete_list_is_told_from_the_last_run(db: postgres.Database, query: Query) -> None:
     """A run that was refused or failed read no complete list; a dry run changed nothing."""
     heard_of(query, "east", 1)
     reconciled(query, "east", 50, "repaired", missed_adds=1, missed_updates=2, missed_deletes=3)
@@ -116,7 +119,7 @@ def test_the_last_complete_list_is_told_from_the_last_run(db: database.Database,
     assert health.judge(health.read(db), HOUR).healthy
 
 
-def test_a_run_that_another_one_kept_out_is_no_news(db: database.Database, query: Query) -> None:
+def test_a_run_that_another_one_kept_out_is_no_news(db: postgres.Database, query: Query) -> None:
     """It was refused because a run was under way, and that one read a complete list."""
     heard_of(query, "east", 1)
     reconciled(query, "east", 4, "refused", error="another reconcile of this cluster runs")
@@ -127,7 +130,7 @@ def test_a_run_that_another_one_kept_out_is_no_news(db: database.Database, query
     assert health.read(db)[0].last_reconcile_outcome == "failed"
 
 
-def test_a_cluster_that_never_sent_an_event_is_silent_since_its_first_list(db: database.Database, query: Query) -> None:
+def test_a_cluster_that_never_sent_an_event_is_silent_since_its_first_list(db: postgres.Database, query: Query) -> None:
     """The seeding is not enough: the source must be heard too."""
     for age in (20, 10, 0):
         reconciled(query, "east", age)
@@ -155,7 +158,7 @@ def test_it_stays_cheap_whatever_the_ledger_holds(url: str, query: Query) -> Non
         [],
     )
     query("ANALYZE")
-    for session in ("", database.SESSION):
+    for session in ("", postgres.SESSION):
         [(found,)] = query(session + "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health")
         counts = [_rows(node) for node in _nodes(found[0]["Plan"]) if node.get("Relation Name") in BIG]
         assert len(counts) >= 4
@@ -190,7 +193,7 @@ def test_the_queries_of_the_page_run(query: Query) -> None:
     assert query("SELECT DISTINCT cluster FROM ledger_health") == [("default",)]
 
 
-def test_readiness_asks_now_and_then(db: database.Database, query: Query) -> None:
+def test_readiness_asks_now_and_then(db: postgres.Database, query: Query) -> None:
     """Each pod is asked every few seconds; what it knows it says again."""
     watch = health.Watch(db, HOUR, kept=0.5)
     assert watch.state().startswith("nothing was ever heard")
@@ -201,7 +204,7 @@ def test_readiness_asks_now_and_then(db: database.Database, query: Query) -> Non
     assert watch.state() == "ok"
 
 
-def test_readiness_shows_a_few_sentences(db: database.Database, query: Query) -> None:
+def test_readiness_shows_a_few_sentences(db: postgres.Database, query: Query) -> None:
     """The command shows all of them."""
     for number in range(7):
         heard_of(query, f"c{number}", 1)
@@ -210,20 +213,20 @@ def test_readiness_shows_a_few_sentences(db: database.Database, query: Query) ->
     assert state.endswith("; and 4 more")
 
 
-def test_readiness_never_fails(server: postgres.Postgres, db: database.Database, query: Query) -> None:
+def test_readiness_never_fails(server: embedded_postgres.Postgres, db: postgres.Database, query: Query) -> None:
     """It says why it does not know."""
     query("DROP VIEW ledger_health")
     assert health.Watch(db, HOUR).state().startswith("not known: the database schema is older")
-    away = database.Database({"dsn": server.url(database="nowhere")}, timeout=10)
+    away = postgres.Database({"dsn": server.url(database="nowhere")}, timeout=10)
     assert health.Watch(away, HOUR).state().startswith("not known: the database cannot be used now")
 
 
-def test_readiness_does_not_wait_for_a_locked_ledger(db: database.Database, url: str) -> None:
+def test_readiness_does_not_wait_for_a_locked_ledger(db: postgres.Database, url: str) -> None:
     """A migration may hold the tables; the probe has its own end."""
     locked, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        other = database.connect({"dsn": url})
+        other = postgres.connect({"dsn": url})
         with other.cursor() as cursor:
             cursor.execute("BEGIN; LOCK TABLE ledger_heard IN ACCESS EXCLUSIVE MODE")
             locked.set()
@@ -240,17 +243,17 @@ def test_readiness_does_not_wait_for_a_locked_ledger(db: database.Database, url:
     holder.join()
 
 
-def test_the_application_s_role_reads_it(new_database: Callable[..., str], server: postgres.Postgres) -> None:
+def test_the_application_s_role_reads_it(new_database: Callable[..., str], server: embedded_postgres.Postgres) -> None:
     """And writes its count of dead letters."""
     url = new_database()
     conftest.execute(server.url(), "CREATE ROLE health_app LOGIN")
     try:
         settings = config.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": "health_app"})
         migrate.run(settings, io.StringIO())
-        mine = database.Database({"dsn": url.replace("postgres@", "health_app@")}, timeout=5)
-        dead_letters = heard.DeadLetters(mine, cluster="east")
-        dead_letters.count()
-        dead_letters.close()
+        mine = postgres.Database({"dsn": url.replace("postgres@", "health_app@")}, timeout=5)
+        counter = dead_letters.DeadLetters(mine, cluster="east")
+        counter.count()
+        counter.close()
         assert [row.dead_letters for row in health.read(mine)] == [1]
         mine.close()
     finally:
@@ -269,57 +272,59 @@ def wait_for(query: Query, sql: str, expected: object, seconds: float = 30) -> N
     assert query(sql) == [expected]
 
 
-def test_dead_letters_are_written_soon_by_somebody_else(db: database.Database, query: Query, url: str) -> None:
+def test_dead_letters_are_written_soon_by_somebody_else(db: postgres.Database, query: Query, url: str) -> None:
     """Many are one write; who counts does not wait for it."""
-    dead_letters = heard.DeadLetters(db, cluster="east")
-    with contextlib.closing(database.connect({"dsn": url})) as other, other.cursor() as cursor:
+    counter = dead_letters.DeadLetters(db, cluster="east")
+    with contextlib.closing(postgres.connect({"dsn": url})) as other, other.cursor() as cursor:
         cursor.execute("BEGIN; LOCK TABLE ledger_heard IN SHARE MODE")
         for _ in range(1000):
-            dead_letters.count()
+            counter.count()
         assert query(COUNTED) == [(0, 0)]
     wait_for(query, COUNTED, (1000, 1))
-    dead_letters.count()
+    counter.count()
     wait_for(query, COUNTED, (1001, 1))
     assert query("SELECT cluster, kind, last_event_at FROM ledger_heard") == [("east", "", None)]
 
 
-def test_dead_letters_outlive_the_database_s_absence(server: postgres.Postgres, url: str, query: Query) -> None:
+def test_dead_letters_outlive_the_database_s_absence(
+    server: embedded_postgres.Postgres, url: str, query: Query
+) -> None:
     """They stay in memory, and no error reaches who counts."""
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     conftest.execute(server.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    db = database.Database({"dsn": url}, timeout=5)
-    dead_letters = heard.DeadLetters(db, cluster="east")
-    dead_letters.count()
-    dead_letters.write()
-    dead_letters.count()
-    dead_letters.write()
+    db = postgres.Database({"dsn": url}, timeout=5)
+    counter = dead_letters.DeadLetters(db, cluster="east")
+    counter.count()
+    counter.write()
+    counter.count()
+    counter.write()
     conftest.execute(server.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert query(COUNTED) == [(0, 0)]
-    dead_letters.close()
+    counter.close()
     assert query(COUNTED) == [(2, 1)]
     db.close()
 
 
-def test_writing_a_count_again_changes_nothing(db: database.Database, query: Query) -> None:
+def test_writing_a_count_again_changes_nothing(db: postgres.Database, query: Query) -> None:
     """Nobody knows whether a commit whose answer was lost is there."""
     for _ in range(3):
-        db.run(lambda cursor: cursor.execute(heard.COUNT, ["w", "east", 5]))
-    db.run(lambda cursor: cursor.execute(heard.COUNT, ["w", "east", 4]))
+        db.run(lambda cursor: cursor.execute(dead_letters.COUNT, ["w", "east", 5]))
+    db.run(lambda cursor: cursor.execute(dead_letters.COUNT, ["w", "east", 4]))
     assert query(COUNTED) == [(5, 1)]
 
 
 def test_a_process_begins_a_row_of_its_own_each_day(
-    db: database.Database, query: Query, monkeypatch: pytest.MonkeyPatch
+    db: postgres.Database, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its old row may be merged away meanwhile, and none of it is counted twice."""
-    dead_letters = heard.DeadLetters(db, cluster="east")
-    dead_letters.count()
-    dead_letters.write()
+    counter = dead_letters.DeadLetters(db, cluster="east")
+    counter.count()
+    counter.write()
     query("UPDATE ledger_heard SET updated_at = now() - interval '31 days'")
-    db.run(heard.merge_writers)
-    monkeypatch.setattr(heard, "STINT_SECONDS", 0.0)
-    dead_letters.count()
-    dead_letters.close()
+    db.run(dead_letters.merge_writers)
+    monkeypatch.setattr(dead_letters, "STINT_SECONDS", 0.0)
+    counter.count()
+    counter.close()
     assert query(COUNTED) == [(2, 2)]
 
 
@@ -328,7 +333,7 @@ HEARD = (
 )
 
 
-def test_writers_that_are_gone_become_one(db: database.Database, query: Query) -> None:
+def test_writers_that_are_gone_become_one(db: postgres.Database, query: Query) -> None:
     """The view says the same before and after, however often; those who still write keep their rows."""
     days = 24 * 60
     for writer, age in (("a", 50), ("b", 40), ("c", 41)):
@@ -338,19 +343,19 @@ def test_writers_that_are_gone_become_one(db: database.Database, query: Query) -
     heard_of(query, "west", 1, writer="d")
     before = query(f"{HEARD} FROM ledger_health ORDER BY cluster, kind")
     for _ in range(2):
-        db.run(heard.merge_writers)
+        db.run(dead_letters.merge_writers)
         assert query(f"{HEARD} FROM ledger_health ORDER BY cluster, kind") == before
     writers = query("SELECT writer, cluster, kind FROM ledger_heard ORDER BY 1, 2, 3")
     assert writers == [("d", "west", VM), ("gone", "east", ""), ("gone", "east", VM), ("gone", "east", VMI)]
     heard_of(query, "east", 35 * days, kind="", writer="e", dead_letters=3)
-    db.run(heard.merge_writers)
+    db.run(dead_letters.merge_writers)
     assert query("SELECT writer, dead_letters FROM ledger_heard WHERE kind = ''") == [("gone", 9)]
 
 
 def test_refusals_of_the_receiver_are_counted_and_nothing_else(url: str, query: Query) -> None:
     """400, 413 and 422, as Knative sends these to the dead letter sink; once for a request."""
     environ = {"DATABASE_URL": url, "CLUSTER_NAME": "east", "MAX_EVENT_BYTES": "1024"}
-    built = service.build(config.Settings.from_env(environ))
+    built = wiring.build(config.Settings.from_env(environ))
     client = built.app.test_client()
     vms = {"type": "dev.knative.apiserver.resource.add", "kind": VM, "name": "a", "namespace": "team"}
 
@@ -371,9 +376,9 @@ def test_refusals_of_the_receiver_are_counted_and_nothing_else(url: str, query: 
     assert query("SELECT DISTINCT cluster, dead_letters FROM ledger_health") == [("east", 5)]
 
 
-def test_what_is_retried_is_no_dead_letter(server: postgres.Postgres, url: str, query: Query) -> None:
+def test_what_is_retried_is_no_dead_letter(server: embedded_postgres.Postgres, url: str, query: Query) -> None:
     """503: the same event comes again."""
-    built = service.build(config.Settings.from_env({"DATABASE_URL": url, "DB_TIMEOUT": "1"}))
+    built = wiring.build(config.Settings.from_env({"DATABASE_URL": url, "DB_TIMEOUT": "1"}))
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     conftest.execute(server.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     kind = "dev.knative.apiserver.resource.add"
@@ -387,13 +392,13 @@ def test_what_is_retried_is_no_dead_letter(server: postgres.Postgres, url: str, 
 
 def test_readiness_names_the_ledger(url: str, query: Query) -> None:
     """Beside the database; it writes down what has waited."""
-    built = service.build(config.Settings.from_env({"DATABASE_URL": url}))
+    built = wiring.build(config.Settings.from_env({"DATABASE_URL": url}))
     assert built.states()["ledger"].startswith("nothing was ever heard")
     query("DROP VIEW ledger_health")
     query("DELETE FROM _yoyo_migration")
     assert built.states()["ledger"] == "not known: the database cannot be used now"
     built.close()
-    assert service.build(config.Settings.from_env({})).states()["ledger"] == "not configured"
+    assert wiring.build(config.Settings.from_env({})).states()["ledger"] == "not configured"
 
 
 def test_without_a_database_the_command_cannot_know() -> None:

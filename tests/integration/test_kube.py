@@ -16,15 +16,17 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from function import config, errors, kube
+from function import config, errors
+from function.clients import kubernetes as kube
+from tests import api_server as model
 from tests import cluster, machines
-from tests import kubernetes as model
 
 kubernetes, servers = cluster.kubernetes, cluster.servers
 
 MANY = """
 import sys, threading
-from function import config, kube
+from function import config
+from function.clients import kubernetes as kube
 api = kube.Kube(config.Settings.from_env({"KUBECONFIG": sys.argv[1]}))
 start, found = threading.Barrier(16), []
 def read(number):
@@ -40,7 +42,8 @@ print(len(found), sum(found))
 
 LISTS = """
 import sys, threading
-from function import config, kube
+from function import config
+from function.clients import kubernetes as kube
 api = kube.Kube(config.Settings.from_env({"KUBECONFIG": sys.argv[1]}))
 start, found = threading.Barrier(8), []
 def read(number):
@@ -57,7 +60,8 @@ print(len(found))
 
 MEMORY = """
 import sys, tracemalloc
-from function import config, kube
+from function import config
+from function.clients import kubernetes as kube
 api = kube.Kube(config.Settings.from_env({"KUBECONFIG": sys.argv[1]}))
 api.cluster_uid()
 tracemalloc.start()
@@ -124,7 +128,7 @@ def test_many_threads_may_read_their_first_objects_at_once(kubernetes: cluster.C
     """Also ones that are not there; typed objects crashed the process in one of three runs."""
     kubernetes.hpa()
     kubernetes.secret(url="x")
-    root = pathlib.Path(kube.__file__).parent.parent
+    root = pathlib.Path(kube.__file__).parents[2]
     for _ in range(5):
         command = [sys.executable, "-c", MANY, kubernetes.kubeconfig(tmp_path)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
@@ -142,7 +146,7 @@ def test_a_name_that_no_object_has_is_not_asked_for(name: str, api: kube.Kube, k
 
 def test_an_import_of_the_door_does_not_import_the_client() -> None:
     """A start that does not need it does not pay for it; nor for requests."""
-    code = "import sys, function.service; print([name for name in ('lightkube', 'requests') if name in sys.modules])"
+    code = "import sys, function.wiring; print([name for name in ('lightkube', 'requests') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
 
@@ -200,7 +204,7 @@ def names(pages: Iterator[kube.Page]) -> list[str]:
 
 def run(code: str, *arguments: str) -> str:
     """Run code in a process of its own; return what it printed."""
-    root = pathlib.Path(kube.__file__).parent.parent
+    root = pathlib.Path(kube.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True, timeout=120, check=False
     )

@@ -10,8 +10,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from function import database, events
-from function.inventory import store, versions, vm
+from function import events
+from function.clients import postgres
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import store
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -50,7 +52,7 @@ def complete(query: Query, version: int = FLOOR, epoch: int = 0) -> None:
 
 
 @pytest.fixture
-def tables(db: database.Database) -> store.Store:
+def tables(db: postgres.Database) -> store.Store:
     """The store over a fresh database."""
     return store.Store(db)
 
@@ -134,7 +136,7 @@ def test_in_any_order_after_a_list_the_ledger_is_the_same(
     given: list[versions.Change],
     order: random.Random,
     together: bool,
-    db: database.Database,
+    db: postgres.Database,
     query: Query,
 ) -> None:
     """The state is the newest of the history, nothing is twice in it, and nothing below the list was raised."""

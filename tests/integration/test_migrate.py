@@ -16,9 +16,12 @@ from typing import Any
 import psycopg2
 import pytest
 
-from dev import postgres
-from function import config, database, errors, events, migrate
-from function.inventory import past, store, versions, vm
+from dev import embedded_postgres
+from function import config, errors, events, migrate
+from function.clients import postgres
+from function.inventory import prune
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import store
 from tests import conftest
 
 Make = Callable[..., str]
@@ -41,17 +44,17 @@ def test_from_nothing_and_again(new_database: Make) -> None:
 
 def test_from_every_earlier_version(new_database: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that stopped after any number of migrations comes up to date, with its rows."""
-    names = database.migrations()
+    names = postgres.migrations()
     for count in range(len(names)):
         url = new_database()
         partial = tmp_path / str(count)
         partial.mkdir()
         for name in names[:count]:
-            (partial / f"{name}.sql").symlink_to(database.MIGRATIONS / f"{name}.sql")
+            (partial / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
         with monkeypatch.context() as patch:
-            patch.setattr(database, "MIGRATIONS", partial)
+            patch.setattr(postgres, "MIGRATIONS", partial)
             patch.setattr(migrate, "GRANTS", {})
-            patch.setattr(past, "add_months", lambda _: [])  # as these versions had none
+            patch.setattr(prune, "add_months", lambda _: [])  # as these versions had none
             run(url)
         run(url)
         applied = conftest.execute(url, "SELECT migration_id FROM _yoyo_migration ORDER BY 1")
@@ -63,12 +66,12 @@ def test_what_was_overtaken_before_is_marked(
 ) -> None:
     """A history from before the months: what a later version was dated before was never in force."""
     url = new_database()
-    for name in database.migrations()[:3]:
-        (tmp_path / f"{name}.sql").symlink_to(database.MIGRATIONS / f"{name}.sql")
+    for name in postgres.migrations()[:3]:
+        (tmp_path / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
     with monkeypatch.context() as patch:
-        patch.setattr(database, "MIGRATIONS", tmp_path)
+        patch.setattr(postgres, "MIGRATIONS", tmp_path)
         patch.setattr(migrate, "GRANTS", {})
-        patch.setattr(past, "add_months", lambda _: [])
+        patch.setattr(prune, "add_months", lambda _: [])
         run(url)
     conftest.execute(
         url,
@@ -133,7 +136,7 @@ def test_a_migration_that_is_not_noted_is_not_applied(new_database: Make, monkey
 
 
 @pytest.fixture
-def role(server: postgres.Postgres) -> Iterator[str]:
+def role(server: embedded_postgres.Postgres) -> Iterator[str]:
     """A role that may log in and nothing else."""
     conftest.execute(server.url(), "CREATE ROLE ledger_app LOGIN")
     yield "ledger_app"
@@ -147,7 +150,7 @@ def test_the_application_s_role_can_do_its_work_and_no_more(new_database: Make, 
     run(url, DB_APP_ROLE=role)
     mine = url.replace("postgres@", f"{role}@")
     event = events.Event({"id": "1", "type": ADD, "name": "a", "namespace": "b", "resourceversion": "1"}, None)
-    db = database.Database({"dsn": mine}, timeout=5)
+    db = postgres.Database({"dsn": mine}, timeout=5)
     assert store.Store(db).write([vm.change(event, cluster_name="c")]) == [store.Outcome.STORED]
     db.close()
     for sql in (
@@ -163,7 +166,7 @@ def test_the_application_s_role_can_do_its_work_and_no_more(new_database: Make, 
     conftest.execute(url, f"DROP OWNED BY {role}")
 
 
-def test_a_database_that_cannot_hold_every_text_is_refused(server: postgres.Postgres) -> None:
+def test_a_database_that_cannot_hold_every_text_is_refused(server: embedded_postgres.Postgres) -> None:
     """Its encoding would refuse names, and order them otherwise."""
     conftest.execute(server.url(), "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     with pytest.raises(errors.Refused, match="LATIN1"):
@@ -233,8 +236,8 @@ def test_months_wait_for_nobody(new_database: Make, monkeypatch: pytest.MonkeyPa
     """Somebody reads the history for an hour, and a month has gone by: events would wait behind the new one's table."""
     url = new_database()
     run(url)
-    monkeypatch.setattr(past, "MONTHS_AHEAD", past.MONTHS_AHEAD + 1)
-    with contextlib.closing(database.connect({"dsn": url})) as reader, reader.cursor() as cursor:
+    monkeypatch.setattr(prune, "MONTHS_AHEAD", prune.MONTHS_AHEAD + 1)
+    with contextlib.closing(postgres.connect({"dsn": url})) as reader, reader.cursor() as cursor:
         cursor.execute("BEGIN; SELECT count(*) FROM vm_history")
         assert "left the tables of the coming months to the next prune" in run(url)
     assert "left" not in run(url)
@@ -254,7 +257,7 @@ def test_another_table_of_that_name_stops_the_migration(new_database: Make) -> N
 def test_an_older_schema_is_503_until_it_is_migrated(new_database: Make) -> None:
     """The sentence says what to do; afterwards the same door works, without a restart."""
     url = new_database()
-    db = database.Database({"dsn": url}, timeout=5)
+    db = postgres.Database({"dsn": url}, timeout=5)
     tables = store.Store(db)
     event = events.Event({"id": "1", "type": ADD, "name": "a", "namespace": "b", "resourceversion": "1"}, None)
     change = vm.change(event, cluster_name="c")

@@ -14,8 +14,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from function import database, events
-from function.inventory import instance, store, versions, vm
+from function import events
+from function.clients import postgres
+from function.inventory.mapping import instance, versions, vm
+from function.inventory.storage import store
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -63,7 +65,7 @@ def running(kind: str, version: int, hour: float, node: str, *, name: str = "a",
 
 
 @pytest.fixture
-def tables(db: database.Database) -> store.Store:
+def tables(db: postgres.Database) -> store.Store:
     """The store over a fresh database."""
     return store.Store(db)
 
@@ -141,7 +143,7 @@ LIVES = st.lists(
 
 @hypothesis.given(lives=LIVES, moments=st.lists(st.integers(-1, 2001), min_size=5, max_size=5))
 def test_it_is_the_newest_version_of_then_whatever_the_order_of_times(
-    lives: list[tuple[str, int, int | None, str, bool]], moments: list[int], db: database.Database, query: Query
+    lives: list[tuple[str, int, int | None, str, bool]], moments: list[int], db: postgres.Database, query: Query
 ) -> None:
     """Against a plain search of the histories; the times span three months."""
     tables = store.Store(db)

@@ -14,8 +14,11 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from function import config, database, errors, events
-from function.inventory import past, store, versions, vm
+from function import config, errors, events
+from function.clients import postgres
+from function.inventory import prune as pruning
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import store
 from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -35,10 +38,10 @@ def machine(kind: str, version: int, days: float, *, name: str = "a", cores: int
     return vm.change(events.Event(known, {"metadata": metadata, "spec": spec}), cluster_name="east")
 
 
-def prune(url: str, older: float = 100, redundant: float = 30, *, dry_run: bool = False) -> past.Pruned:
+def prune(url: str, older: float = 100, redundant: float = 30, *, dry_run: bool = False) -> pruning.Pruned:
     """Prune; spans are in days."""
     settings = config.Settings.from_env({"DATABASE_URL": url})
-    return past.run(settings, older * DAY, redundant * DAY, dry_run=dry_run, out=io.StringIO())
+    return pruning.run(settings, older * DAY, redundant * DAY, dry_run=dry_run, out=io.StringIO())
 
 
 def left(query: Query) -> list[int]:
@@ -47,7 +50,7 @@ def left(query: Query) -> list[int]:
 
 
 @pytest.fixture
-def tables(db: database.Database) -> store.Store:
+def tables(db: postgres.Database) -> store.Store:
     """The store over a fresh database."""
     return store.Store(db)
 
@@ -95,7 +98,7 @@ def test_whole_months_go_and_leave_a_place_for_what_is_late(url: str, query: Que
         query(f"DROP TABLE {part[0]}")
     first = (NOW - 400 * DAY).date().replace(day=1)
     query("SELECT ledger_add_month('vm_history', %s) FROM generate_series(1, 14)", [first])
-    door = database.Database({"dsn": url}, timeout=20)
+    door = postgres.Database({"dsn": url}, timeout=20)
     tables = store.Store(door)
     tables.write([machine(UPDATE, version, days, cores=version) for version, days in ((1, 380), (2, 350), (3, 1))])
     tables.write([machine(DELETE, 9, 390, name="b")])
@@ -118,9 +121,9 @@ def test_months_are_ready_ahead(url: str, query: Query) -> None:
     assert query("SELECT count(*) FROM pg_class WHERE relname ~ '^vm_history_20' AND relkind = 'r'") == [(4,)]
 
 
-def test_two_do_not_prune_at_once(url: str, db: database.Database) -> None:
+def test_two_do_not_prune_at_once(url: str, db: postgres.Database) -> None:
     """The second is refused with a sentence."""
-    db.run(lambda cursor: cursor.execute("SELECT pg_advisory_lock(%s)", [past.LOCK_NUMBER]))
+    db.run(lambda cursor: cursor.execute("SELECT pg_advisory_lock(%s)", [pruning.LOCK_NUMBER]))
     with pytest.raises(errors.Refused, match="another prune"):
         prune(url)
 
@@ -129,9 +132,9 @@ def test_a_version_that_is_on_its_way_is_waited_for(url: str, tables: store.Stor
     """What it makes worth keeping is kept."""
     tables.write([machine(ADD, 1, 60, cores=1), machine(UPDATE, 3, 50, cores=1), machine(UPDATE, 4, 1, cores=4)])
     late = machine(UPDATE, 2, 55, cores=2)
-    with contextlib.closing(database.connect({"dsn": url})) as writer, concurrent.futures.ThreadPoolExecutor() as pool:
+    with contextlib.closing(postgres.connect({"dsn": url})) as writer, concurrent.futures.ThreadPoolExecutor() as pool:
         cursor = writer.cursor()
-        cursor.execute(database.SESSION + store.PREPARE)
+        cursor.execute(postgres.SESSION + store.PREPARE)
         cursor.execute("BEGIN;" + store.MERGE_MACHINES, {"rows": f"[{late.payload.decode()}]", "lists": True})
         pruned = pool.submit(prune, url)
         while query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
@@ -184,7 +187,7 @@ def test_the_kept_span_says_the_same_before_and_after(
             (kind, number, day, cores)
             for number, ((kind, _, _, cores), day) in enumerate(zip(lives, days, strict=True))
         ]
-    db = database.Database({"dsn": url}, timeout=20)
+    db = postgres.Database({"dsn": url}, timeout=20)
     store.Store(db).write([machine(kind, version, day, cores=cores) for kind, version, day, cores in lives])
     db.close()
     asked = [NOW - min(day, older - 0.5) * DAY for day in moments]

@@ -15,13 +15,17 @@ import msgspec
 import psycopg2
 import pytest
 
-from function import config, database, events, kube, migrate
-from function.inventory import instance, listing, reconcile, report, store, versions, vm
-from tests import kubernetes, machines
+from function import config, events, migrate
+from function.clients import kubernetes, postgres
+from function.inventory.mapping import instance, versions, vm
+from function.inventory.reconcile import report, snapshot
+from function.inventory.reconcile import run as reconciliation
+from function.inventory.storage import store
+from tests import api_server, machines
 
 Rows = list[tuple[Any, ...]]
 Query = Callable[..., Rows]
-Reconcile = Callable[..., reconcile.Run]
+Reconcile = Callable[..., reconciliation.Run]
 
 ADD, UPDATE, DELETE = (f"dev.knative.apiserver.resource.{step}" for step in ("add", "update", "delete"))
 FACTS = [name for name in vm.COLUMNS if name not in ("type", "id", "time", "cluster", "deleted_at")]
@@ -30,14 +34,14 @@ NOW = datetime.datetime.now(datetime.UTC)
 
 
 @pytest.fixture
-def api() -> Iterator[kubernetes.ApiServer]:
+def api() -> Iterator[api_server.ApiServer]:
     """A cluster with nothing in it."""
-    with kubernetes.running() as server:
+    with api_server.running() as server:
         yield server
 
 
 @pytest.fixture
-def settings(api: kubernetes.ApiServer, url: str, tmp_path: pathlib.Path) -> config.Settings:
+def settings(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -> config.Settings:
     """An empty ledger, and access to the cluster."""
     return config.Settings.from_env(
         {"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path), "CLUSTER_NAME": "east"}
@@ -48,14 +52,14 @@ def settings(api: kubernetes.ApiServer, url: str, tmp_path: pathlib.Path) -> con
 def again(settings: config.Settings) -> Reconcile:
     """Reconcile, in pages of three."""
 
-    def run(talk: report.Report | None = None, **options: Any) -> reconcile.Run:
-        return reconcile.run(settings, reconcile.Options(**{"page": 3, **options}), talk)
+    def run(talk: report.Report | None = None, **options: Any) -> reconciliation.Run:
+        return reconciliation.run(settings, reconciliation.Options(**{"page": 3, **options}), talk)
 
     return run
 
 
 @pytest.fixture
-def ledger(db: database.Database) -> store.Store:
+def ledger(db: postgres.Database) -> store.Store:
     """The ledger as the receiver writes it."""
     return store.Store(db)
 
@@ -67,7 +71,7 @@ class Teller:
         self.ledger = ledger
         self.count = 0
 
-    def tell(self, said: kubernetes.WatchEvent | None, time: datetime.datetime | None = None) -> store.Outcome:
+    def tell(self, said: api_server.WatchEvent | None, time: datetime.datetime | None = None) -> store.Outcome:
         """Store one event, sent now or at another time."""
         assert said is not None
         self.count += 1
@@ -103,7 +107,7 @@ def facts_of(row: versions.Row) -> dict[str, Any]:
     return {name: said.get(name) for name in FACTS}
 
 
-def difference(api: kubernetes.ApiServer, query: Query) -> tuple[dict[Any, Any], dict[Any, Any]]:
+def difference(api: api_server.ApiServer, query: Query) -> tuple[dict[Any, Any], dict[Any, Any]]:
     """The facts of each machine in the ledger, and in the cluster, where they are not the same."""
     held = query(f"SELECT namespace, name, to_json(v)::text FROM (SELECT {', '.join(vm.COLUMNS)} {LIVE}) AS v")
     ours = {
@@ -111,7 +115,7 @@ def difference(api: kubernetes.ApiServer, query: Query) -> tuple[dict[Any, Any],
     }
     theirs = {
         place: facts_of(vm.change(events.Event({"id": "x", "type": UPDATE}, item), cluster_name="east").row)
-        for place, item in api.objects(kube.VMS).items()
+        for place, item in api.objects(kubernetes.VMS).items()
     }
     return (
         {place: said for place, said in ours.items() if theirs.get(place) != said},
@@ -119,7 +123,7 @@ def difference(api: kubernetes.ApiServer, query: Query) -> tuple[dict[Any, Any],
     )
 
 
-def counts(done: reconcile.Run) -> tuple[int, int, int]:
+def counts(done: reconciliation.Run) -> tuple[int, int, int]:
     """Missed adds, updates and deletes."""
     return done.missed_adds, done.missed_updates, done.missed_deletes
 
@@ -141,7 +145,7 @@ def everything(query: Query) -> list[Rows]:
 # The ledger becomes what the cluster is
 
 
-def test_the_first_run_fills_the_ledger(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_the_first_run_fills_the_ledger(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """Seeding: a source announces nothing that exists already."""
     api.seed(machines.fleet(10, size=0))
     done = again()
@@ -152,10 +156,10 @@ def test_the_first_run_fills_the_ledger(api: kubernetes.ApiServer, again: Reconc
     assert query("SELECT uid FROM clusters") == [(api.uid,)]
 
 
-def test_a_run_right_after_is_clean(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_a_run_right_after_is_clean(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """And writes nothing, not even when rows were written."""
     api.seed(machines.fleet(7, size=0))
-    api.create(machines.vmi(api.get(kube.VMS, "team-01", "vm-00001")))
+    api.create(machines.vmi(api.get(kubernetes.VMS, "team-01", "vm-00001")))
     again()
     before = everything(query)[:4]
     done = again()
@@ -165,14 +169,14 @@ def test_a_run_right_after_is_clean(api: kubernetes.ApiServer, again: Reconcile,
 
 
 def test_what_happened_in_silence_is_found(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """An add, an update and a delete that nobody told of; what was told is left as it is."""
     for name in ("told", "changed", "gone"):
         teller.tell(api.create(machines.vm(name)))
     api.create(machines.vm("made"))
-    api.update(kube.VMS, "shop", "changed", {"status": {"printableStatus": "Running"}})
-    api.delete(kube.VMS, "shop", "gone")
+    api.update(kubernetes.VMS, "shop", "changed", {"status": {"printableStatus": "Running"}})
+    api.delete(kubernetes.VMS, "shop", "gone")
     done = again()
     assert (done.outcome, counts(done)) == ("repaired", (1, 1, 1))
     assert difference(api, query) == ({}, {})
@@ -185,26 +189,26 @@ def test_what_happened_in_silence_is_found(
 
 
 def test_a_missed_delete_says_what_was_last_known(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """Its version is the list's, its time is when the list began."""
     teller.tell(api.create(machines.vm("gone", cores=3)))
-    api.delete(kube.VMS, "shop", "gone")
+    api.delete(kubernetes.VMS, "shop", "gone")
     again()
     [row] = query(
         "SELECT type, version_number, resource_version, vcpus, memory, labels, deleted_at = time, deleted_at <= now(),"
         " effective_at = time FROM vm_state"
     )
-    assert row == (reconcile.DELETED, api.revision, api.revision, 3, "4Gi", {"app": "gone"}, True, True, True)
+    assert row == (reconciliation.DELETED, api.revision, api.revision, 3, "4Gi", {"app": "gone"}, True, True, True)
     assert query("SELECT count(*) FROM vm_history WHERE type = 'vmledger.reconcile.delete'") == [(1,)]
 
 
 def test_a_machine_that_was_made_again_is_the_new_one(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """Same name, another uid; the late events of the old one change nothing."""
     teller.tell(api.create(machines.vm("web")))
-    deleted = api.delete(kube.VMS, "shop", "web")
+    deleted = api.delete(kubernetes.VMS, "shop", "web")
     api.create(machines.vm("web", cores=5))
     again()
     assert teller.tell(deleted) is store.Outcome.LATE
@@ -213,7 +217,7 @@ def test_a_machine_that_was_made_again_is_the_new_one(
 
 
 def test_what_a_flat_event_left_out_is_filled_in(
-    api: kubernetes.ApiServer, again: Reconcile, ledger: store.Store, query: Query
+    api: api_server.ApiServer, again: Reconcile, ledger: store.Store, query: Query
 ) -> None:
     """Also where it told of the very version that the list has."""
     made = api.create(machines.vm("web"))
@@ -230,7 +234,7 @@ def test_what_a_flat_event_left_out_is_filled_in(
 @pytest.mark.parametrize("quiet", [True, False], ids=["nothing else happened", "the cluster went on"])
 @pytest.mark.parametrize("step", ["add", "update", "delete"])
 def test_what_an_event_told_wrongly_is_set_right(
-    step: str, quiet: bool, api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    step: str, quiet: bool, api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """A list is right about all up to its version.
 
@@ -238,7 +242,7 @@ def test_what_an_event_told_wrongly_is_set_right(
     """
     made = api.create(machines.vm("web"))
     other = {"template": {"spec": {"domain": {"cpu": {"cores": 40}}}}}
-    teller.tell(kubernetes.WatchEvent(step, made.object if step == "delete" else {**made.object, "spec": other}))
+    teller.tell(api_server.WatchEvent(step, made.object if step == "delete" else {**made.object, "spec": other}))
     if not quiet:
         api.create(machines.vm("other"))
     done = again()
@@ -246,14 +250,15 @@ def test_what_an_event_told_wrongly_is_set_right(
     assert difference(api, query) == ({}, {})
     assert again().outcome == "clean"
     assert (
-        teller.tell(api.update(kube.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}})) is store.Outcome.STORED
+        teller.tell(api.update(kubernetes.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}}))
+        is store.Outcome.STORED
     )
     assert again().outcome == "clean"
 
 
 @pytest.mark.parametrize("step", ["update", "delete"])
 def test_a_version_that_never_was_is_outranked(
-    step: str, api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    step: str, api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """Between the list's version of a machine and the list's own there was nothing of this machine."""
     made = api.create(machines.vm("web"))
@@ -261,14 +266,14 @@ def test_a_version_that_never_was_is_outranked(
         api.create(machines.vm(f"other-{number}"))
     for version in (api.revision - 2, api.revision):
         wrong = {**made.object, "metadata": {**made.object["metadata"], "resourceVersion": str(version)}}
-        teller.tell(kubernetes.WatchEvent(step, wrong))
+        teller.tell(api_server.WatchEvent(step, wrong))
         again()
         assert difference(api, query) == ({}, {})
         assert again().outcome == "clean"
 
 
 def test_machines_without_resource_versions_are_reconciled(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """Flat events order by time; what the cluster holds outranks them, and what it has not goes."""
     api.create(machines.vm("web"))
@@ -279,7 +284,7 @@ def test_machines_without_resource_versions_are_reconciled(
 
 
 def test_a_source_whose_clock_is_ahead_hides_nothing(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """What was received before the list began is older than the list, whatever time it bears."""
     teller.flat(ADD, "ghost", NOW + datetime.timedelta(days=300))
@@ -287,13 +292,13 @@ def test_a_source_whose_clock_is_ahead_hides_nothing(
     assert names(query) == []
 
 
-def test_an_empty_cluster_is_a_cluster(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_an_empty_cluster_is_a_cluster(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """Nothing in it, nothing to do."""
     assert (again().outcome, query("SELECT machines_version FROM clusters")) == ("clean", [(api.revision,)])
 
 
 def test_other_clusters_are_not_touched(
-    api: kubernetes.ApiServer, again: Reconcile, ledger: store.Store, query: Query
+    api: api_server.ApiServer, again: Reconcile, ledger: store.Store, query: Query
 ) -> None:
     """They have lists of their own."""
     event = events.Event({"id": "1", "type": ADD, "time": NOW}, machines.vm("web"))
@@ -306,18 +311,18 @@ def test_other_clusters_are_not_touched(
 
 
 def test_a_machine_that_changes_while_the_list_runs_is_not_set_back(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """Nor is one that is made or goes meanwhile; the events are told before, after, or never."""
     api.seed(machines.vm(f"vm-{number}") for number in range(9))
     pages = iter(range(100))
 
-    def meanwhile(page: kube.Object) -> None:
+    def meanwhile(page: kubernetes.Object) -> None:
         if next(pages) == 0:
-            teller.tell(api.update(kube.VMS, "shop", "vm-0", {"spec": {"runStrategy": "Halted"}}))
-            teller.tell(api.update(kube.VMS, "shop", "vm-8", {"spec": {"runStrategy": "Halted"}}))
-            teller.tell(api.delete(kube.VMS, "shop", "vm-1"))
-            teller.tell(api.delete(kube.VMS, "shop", "vm-7"))
+            teller.tell(api.update(kubernetes.VMS, "shop", "vm-0", {"spec": {"runStrategy": "Halted"}}))
+            teller.tell(api.update(kubernetes.VMS, "shop", "vm-8", {"spec": {"runStrategy": "Halted"}}))
+            teller.tell(api.delete(kubernetes.VMS, "shop", "vm-1"))
+            teller.tell(api.delete(kubernetes.VMS, "shop", "vm-7"))
             teller.tell(api.create(machines.vm("new")))
 
     api.on_page(meanwhile)
@@ -330,14 +335,14 @@ def test_a_machine_that_changes_while_the_list_runs_is_not_set_back(
 
 
 def test_what_flat_events_tell_while_the_list_runs_is_not_set_back(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """They cannot be compared with the list, so it is left to the next run which of them is right."""
     api.create(machines.vm("web"))
     teller.flat(ADD, "web", NOW)
     told: list[store.Outcome] = []
 
-    def meanwhile(_: kube.Object) -> None:
+    def meanwhile(_: kubernetes.Object) -> None:
         if not told:
             now = datetime.datetime.now(datetime.UTC)
             told.append(teller.flat(UPDATE, "web", now, cpucores="9"))
@@ -351,15 +356,15 @@ def test_what_flat_events_tell_while_the_list_runs_is_not_set_back(
 
 
 def test_a_late_event_cannot_raise_what_the_list_did_not_hold(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """Known machines and unknown ones, told in any order after the list."""
     known = api.create(machines.vm("known"))
     teller.tell(known)
-    late = [api.update(kube.VMS, "shop", "known", {"spec": {"runStrategy": "Halted"}})]
-    api.delete(kube.VMS, "shop", "known")
+    late = [api.update(kubernetes.VMS, "shop", "known", {"spec": {"runStrategy": "Halted"}})]
+    api.delete(kubernetes.VMS, "shop", "known")
     late.append(api.create(machines.vm("unknown")))
-    api.delete(kube.VMS, "shop", "unknown")
+    api.delete(kubernetes.VMS, "shop", "unknown")
     assert counts(again()) == (0, 0, 1)
     for said in reversed(late):
         assert teller.tell(said) is store.Outcome.LATE
@@ -368,71 +373,73 @@ def test_a_late_event_cannot_raise_what_the_list_did_not_hold(
 
 
 def test_an_event_between_the_list_and_the_deletes_counts(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query, monkeypatch: pytest.MonkeyPatch
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine that comes back after the list is not deleted by it."""
     teller.tell(api.create(machines.vm("web")))
-    api.delete(kube.VMS, "shop", "web")
-    complete = listing.Lists.complete
+    api.delete(kubernetes.VMS, "shop", "web")
+    complete = snapshot.Lists.complete
 
-    def late(lists: listing.Lists, kind: Any, moment: listing.Moment) -> None:
+    def late(lists: snapshot.Lists, kind: Any, moment: snapshot.Moment) -> None:
         complete(lists, kind, moment)
-        if kind is listing.MACHINES:
+        if kind is snapshot.MACHINES:
             teller.tell(api.create(machines.vm("web")))
 
-    monkeypatch.setattr(listing.Lists, "complete", late)
+    monkeypatch.setattr(snapshot.Lists, "complete", late)
     assert counts(again()) == (0, 0, 0)
     assert names(query) == ["web"]
 
 
 def test_what_an_event_tells_in_time_was_not_missed(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, monkeypatch: pytest.MonkeyPatch
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although the ledger lacked it when the page was compared."""
     api.create(machines.vm("web"))
-    compare = listing.Lists.compare
+    compare = snapshot.Lists.compare
 
-    def late(lists: listing.Lists, kind: Any, *rest: Any) -> Any:
+    def late(lists: snapshot.Lists, kind: Any, *rest: Any) -> Any:
         found = compare(lists, kind, *rest)
-        if kind is listing.MACHINES:
-            teller.tell(api.update(kube.VMS, "shop", "web", {"spec": {"runStrategy": "Halted"}}))
+        if kind is snapshot.MACHINES:
+            teller.tell(api.update(kubernetes.VMS, "shop", "web", {"spec": {"runStrategy": "Halted"}}))
         return found
 
-    monkeypatch.setattr(listing.Lists, "compare", late)
+    monkeypatch.setattr(snapshot.Lists, "compare", late)
     assert again().outcome == "clean"
 
 
 # A list that is not whole deletes nothing
 
 
-def faults(api: kubernetes.ApiServer) -> dict[str, Callable[[], None]]:
+def faults(api: api_server.ApiServer) -> dict[str, Callable[[], None]]:
     """What may befall the list after its second page."""
 
-    def shorter(page: kube.Object) -> None:
+    def shorter(page: kubernetes.Object) -> None:
         page["metadata"].pop("continue", None)
 
-    def other(page: kube.Object) -> None:
+    def other(page: kubernetes.Object) -> None:
         page["metadata"]["resourceVersion"] = "1"
 
     return {
-        "expired": lambda: api.expire_after(2, of=kube.VMS),
-        "failed": lambda: api.fail_after(2, 503, times=2, of=kube.VMS),
-        "cut": lambda: api.cut_after(2, times=2, of=kube.VMS),
-        "short": lambda: api.spoil_after(1, shorter, of=kube.VMS),
-        "mixed": lambda: api.spoil_after(1, other, of=kube.VMS),
-        "nameless": lambda: api.spoil_after(1, lambda page: page["items"][0]["metadata"].pop("name"), of=kube.VMS),
+        "expired": lambda: api.expire_after(2, of=kubernetes.VMS),
+        "failed": lambda: api.fail_after(2, 503, times=2, of=kubernetes.VMS),
+        "cut": lambda: api.cut_after(2, times=2, of=kubernetes.VMS),
+        "short": lambda: api.spoil_after(1, shorter, of=kubernetes.VMS),
+        "mixed": lambda: api.spoil_after(1, other, of=kubernetes.VMS),
+        "nameless": lambda: api.spoil_after(
+            1, lambda page: page["items"][0]["metadata"].pop("name"), of=kubernetes.VMS
+        ),
     }
 
 
 @pytest.mark.parametrize("what", ["expired", "failed", "cut", "short", "mixed", "nameless"])
 def test_a_list_that_breaks_off_deletes_nothing(
-    what: str, api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    what: str, api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """What it did hold is stored, because it is true; the next run does the rest."""
     for number in range(9):
         teller.tell(api.create(machines.vm(f"vm-{number}")))
-    api.delete(kube.VMS, "shop", "vm-0")
-    api.update(kube.VMS, "shop", "vm-1", {"spec": {"runStrategy": "Halted"}})
+    api.delete(kubernetes.VMS, "shop", "vm-0")
+    api.update(kubernetes.VMS, "shop", "vm-1", {"spec": {"runStrategy": "Halted"}})
     faults(api)[what]()
     done = again()
     assert (done.outcome, counts(done)) == ("failed", (0, 1, 0))
@@ -445,7 +452,7 @@ def test_a_list_that_breaks_off_deletes_nothing(
     assert difference(api, query) == ({}, {})
 
 
-def test_the_api_away_is_a_failure(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_the_api_away_is_a_failure(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """One sentence, and a row."""
     api.stop()
     done = again()
@@ -455,7 +462,7 @@ def test_the_api_away_is_a_failure(api: kubernetes.ApiServer, again: Reconcile, 
 
 @pytest.mark.parametrize(("verb", "what"), [("get", "namespaces"), ("list", "virtualmachines")])
 def test_what_is_forbidden_is_refused(
-    verb: str, what: str, api: kubernetes.ApiServer, again: Reconcile, query: Query
+    verb: str, what: str, api: api_server.ApiServer, again: Reconcile, query: Query
 ) -> None:
     """The sentence says which right is missing."""
     api.forbidden.add((verb, what))
@@ -466,7 +473,7 @@ def test_what_is_forbidden_is_refused(
 
 
 def test_a_cluster_without_kubevirt_is_refused(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """No list is no empty list."""
     teller.tell(api.create(machines.vm("web")))
@@ -475,7 +482,7 @@ def test_a_cluster_without_kubevirt_is_refused(
     assert names(query) == ["web"]
 
 
-def test_the_database_lost_midway_is_a_failure(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_the_database_lost_midway_is_a_failure(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """The run does not go on over another connection: its lock went with the first."""
     api.seed(machines.vm(f"vm-{number}") for number in range(9))
     api.on_page(
@@ -492,7 +499,7 @@ def test_the_database_lost_midway_is_a_failure(api: kubernetes.ApiServer, again:
 
 
 def test_notes_that_were_lost_delete_nothing(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """They are in a table that a crash of the database empties."""
     for number in range(5):
@@ -504,15 +511,15 @@ def test_notes_that_were_lost_delete_nothing(
 
 
 def test_an_object_that_cannot_be_read_is_left_alone(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query, caplog: pytest.LogCaptureFixture
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query, caplog: pytest.LogCaptureFixture
 ) -> None:
     """All else is done; then the run fails, and the log names the object."""
     for name in ("odd", "gone", "poison"):
         teller.tell(api.create(machines.vm(name)))
-    api.delete(kube.VMS, "shop", "gone")
-    late = api.update(kube.VMS, "shop", "odd", {"spec": {"runStrategy": "Halted"}})
-    api.update(kube.VMS, "shop", "odd", {"spec": {"template": {"spec": {"domain": {"cpu": {"cores": -1}}}}}})
-    api.update(kube.VMS, "shop", "poison", {"metadata": {"creationTimestamp": "0001-01-01T00:00:00+00:00"}})
+    api.delete(kubernetes.VMS, "shop", "gone")
+    late = api.update(kubernetes.VMS, "shop", "odd", {"spec": {"runStrategy": "Halted"}})
+    api.update(kubernetes.VMS, "shop", "odd", {"spec": {"template": {"spec": {"domain": {"cpu": {"cores": -1}}}}}})
+    api.update(kubernetes.VMS, "shop", "poison", {"metadata": {"creationTimestamp": "0001-01-01T00:00:00+00:00"}})
     api.create(machines.vm("made"))
     done = again()
     assert (done.outcome, done.seen, counts(done), done.unreadable) == ("failed", 3, (1, 1, 1), 1)
@@ -523,7 +530,7 @@ def test_an_object_that_cannot_be_read_is_left_alone(
 
 
 def test_a_value_that_the_database_refuses_takes_no_other_with_it(
-    api: kubernetes.ApiServer, again: Reconcile, query: Query
+    api: api_server.ApiServer, again: Reconcile, query: Query
 ) -> None:
     """Its page is split until it stands alone."""
     api.seed(machines.vm(f"vm-{number}") for number in range(9))
@@ -536,13 +543,13 @@ def test_a_value_that_the_database_refuses_takes_no_other_with_it(
 # Which cluster, and when
 
 
-def test_another_cluster_is_refused(api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query) -> None:
+def test_another_cluster_is_refused(api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query) -> None:
     """Its list says nothing about the machines of the first; unless it takes its place."""
     teller.tell(api.create(machines.vm("web")))
     again()
     first = api.uid
-    api.update(kube.NAMESPACES, "", "kube-system", {"metadata": {"uid": "another"}})
-    api.delete(kube.VMS, "shop", "web")
+    api.update(kubernetes.NAMESPACES, "", "kube-system", {"metadata": {"uid": "another"}})
+    api.delete(kubernetes.VMS, "shop", "web")
     api.create(machines.vm("theirs"))
     done = again()
     assert done.outcome == "refused"
@@ -556,18 +563,18 @@ def test_another_cluster_is_refused(api: kubernetes.ApiServer, again: Reconcile,
 
 
 def test_a_cluster_that_counts_from_lower_is_refused_and_then_accepted(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """After a restore from a backup, and old events do not raise what is not there any more."""
     for name in ("kept", "same"):
         teller.tell(api.create(machines.vm(name)))
     saved = api.backup()
-    late = [api.update(kube.VMS, "shop", "kept", {"spec": {"runStrategy": "Halted"}})]
+    late = [api.update(kubernetes.VMS, "shop", "kept", {"spec": {"runStrategy": "Halted"}})]
     teller.tell(api.create(machines.vm("after")))
-    late += [api.update(kube.VMS, "shop", "after", {"spec": {"runStrategy": "Halted"}})]
+    late += [api.update(kubernetes.VMS, "shop", "after", {"spec": {"runStrategy": "Halted"}})]
     late += [api.create(machines.vm("never-told"))]
     again()
-    late += [api.update(kube.VMS, "shop", "same", {"spec": {"runStrategy": "Halted"}})]
+    late += [api.update(kubernetes.VMS, "shop", "same", {"spec": {"runStrategy": "Halted"}})]
     sent = datetime.datetime.now(datetime.UTC)
     api.rewind(saved)
     api.create(machines.vm("new"))
@@ -584,18 +591,19 @@ def test_a_cluster_that_counts_from_lower_is_refused_and_then_accepted(
     assert difference(api, query) == ({}, {})
     assert again().outcome == "clean"
     assert (
-        teller.tell(api.update(kube.VMS, "shop", "kept", {"spec": {"runStrategy": "Manual"}})) is store.Outcome.STORED
+        teller.tell(api.update(kubernetes.VMS, "shop", "kept", {"spec": {"runStrategy": "Manual"}}))
+        is store.Outcome.STORED
     )
     assert again(accept_rewind=True).outcome == "clean"
     assert query("SELECT cardinality(epochs) FROM clusters") == [(1,)], "there was nothing to accept the second time"
 
 
-def test_also_an_empty_cluster_counts(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_also_an_empty_cluster_counts(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """Its last list had a version, though nothing was stored by it."""
     saved = api.backup()
     web = api.create(machines.vm("web")).object
     api.create(machines.vmi(web))
-    for resource in (kube.VMS, kube.VMIS):
+    for resource in (kubernetes.VMS, kubernetes.VMIS):
         api.delete(resource, "shop", "web")
     again()
     assert query("SELECT count(*) FROM vm_state") == [(0,)]
@@ -604,15 +612,15 @@ def test_also_an_empty_cluster_counts(api: kubernetes.ApiServer, again: Reconcil
 
 
 def test_a_restore_that_nobody_noticed_in_time_is_repaired(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """When the cluster has counted past what the ledger knows, the list is right about everything all the same."""
     for name in ("same", "changed", "gone", "back"):
         teller.tell(api.create(machines.vm(name)))
     saved = api.backup()
-    teller.tell(api.update(kube.VMS, "shop", "changed", {"spec": {"runStrategy": "Halted"}}))
+    teller.tell(api.update(kubernetes.VMS, "shop", "changed", {"spec": {"runStrategy": "Halted"}}))
     teller.tell(api.create(machines.vm("after")))
-    teller.tell(api.delete(kube.VMS, "shop", "back"))
+    teller.tell(api.delete(kubernetes.VMS, "shop", "back"))
     api.rewind(saved)
     for number in range(5):
         api.create(machines.vm(f"new-{number}"))
@@ -640,7 +648,7 @@ def test_too_many_deletes_are_refused(
     went: int,
     percent: int,
     refused: bool,
-    api: kubernetes.ApiServer,
+    api: api_server.ApiServer,
     settings: config.Settings,
     teller: Teller,
     query: Query,
@@ -650,16 +658,16 @@ def test_too_many_deletes_are_refused(
     for said in made:
         teller.tell(said)
     for number in range(went):
-        api.delete(kube.VMS, "shop", f"vm-{number}")
+        api.delete(kubernetes.VMS, "shop", f"vm-{number}")
     limited = dataclasses.replace(settings, reconcile_max_deletes=percent)
-    done = reconcile.run(limited)
+    done = reconciliation.run(limited)
     assert (done.outcome, done.missed_deletes) == (("refused", 0) if refused else ("repaired", went))
     assert len(names(query)) == lived - done.missed_deletes
     if refused:
         assert f"{went} of {lived} virtual machines" in (done.error or "")
         assert "--force" in (done.error or "")
         assert query("SELECT machines_version FROM clusters") == [(-1,)]
-        forced = reconcile.run(limited, reconcile.Options(force=True))
+        forced = reconciliation.run(limited, reconciliation.Options(force=True))
         assert (forced.outcome, forced.missed_deletes) == ("repaired", went)
 
 
@@ -671,19 +679,19 @@ def shown(query: Query) -> Rows:
     return query("SELECT name, node, ip_addresses, phase, live_vcpus FROM virtual_machines ORDER BY 1")
 
 
-def test_running_instances_are_reconciled(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_running_instances_are_reconciled(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """They come, change, and go; and they count apart."""
     web = api.create(machines.vm("web")).object
     api.create(machines.vmi(web, cores=2))
     done = again()
     assert (counts(done), done.instances) == ((1, 0, 0), 1)
     assert shown(query) == [("web", "node-1", ["10.244.1.23"], "Running", 2)]
-    api.update(kube.VMIS, "shop", "web", {"status": {"nodeName": "node-2"}})
+    api.update(kubernetes.VMIS, "shop", "web", {"status": {"nodeName": "node-2"}})
     done = again()
     assert (done.outcome, counts(done), done.instances) == ("repaired", (0, 0, 0), 1)
     assert shown(query) == [("web", "node-2", ["10.244.1.23"], "Running", 2)]
-    late = api.update(kube.VMIS, "shop", "web", {"status": {"nodeName": "node-3"}})
-    api.delete(kube.VMIS, "shop", "web")
+    late = api.update(kubernetes.VMIS, "shop", "web", {"status": {"nodeName": "node-3"}})
+    api.delete(kubernetes.VMIS, "shop", "web")
     assert again().instances == 1
     assert shown(query) == [("web", "node-2", ["10.244.1.23"], "Gone", 2)]
     assert again().outcome == "clean"
@@ -691,27 +699,27 @@ def test_running_instances_are_reconciled(api: kubernetes.ApiServer, again: Reco
 
 
 def test_the_instance_of_a_machine_that_was_made_again_is_another(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """The old one is gone, though one of its name runs."""
     for cores in (1, 2):
         web = api.create(machines.vm("web")).object
         teller.tell(api.create(machines.vmi(web, cores=cores)))
         if cores == 1:
-            api.delete(kube.VMIS, "shop", "web")
-            api.delete(kube.VMS, "shop", "web")
+            api.delete(kubernetes.VMIS, "shop", "web")
+            api.delete(kubernetes.VMS, "shop", "web")
     assert again().instances == 1
     assert query("SELECT live_vcpus, phase FROM vm_runtime ORDER BY 1") == [(1, "Gone"), (2, "Running")]
     assert query("SELECT live_vcpus, phase FROM virtual_machines") == [(2, "Running")]
 
 
 def test_a_late_event_cannot_raise_an_instance(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """As for machines."""
     web = api.create(machines.vm("web")).object
     late = api.create(machines.vmi(web))
-    api.delete(kube.VMIS, "shop", "web")
+    api.delete(kubernetes.VMIS, "shop", "web")
     again()
     teller.tell(late)
     assert query("SELECT phase FROM vm_runtime") == [("Gone",)]
@@ -719,23 +727,23 @@ def test_a_late_event_cannot_raise_an_instance(
 
 
 def test_an_instance_that_cannot_be_read_is_left_alone(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """It runs, whatever else it says."""
     web = api.create(machines.vm("web")).object
     teller.tell(api.create(machines.vmi(web)))
-    api.update(kube.VMIS, "shop", "web", {"status": {"currentCPUTopology": {"cores": -4}}})
+    api.update(kubernetes.VMIS, "shop", "web", {"status": {"currentCPUTopology": {"cores": -4}}})
     assert again().outcome == "failed"
     assert query("SELECT phase FROM vm_runtime") == [("Running",)]
 
 
 def test_an_instance_that_no_machine_owns_is_none_of_ours(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """It is no row, and does not stand for the one before it that had an owner."""
     web = api.create(machines.vm("web")).object
     teller.tell(api.create(machines.vmi(web)))
-    api.delete(kube.VMIS, "shop", "web")
+    api.delete(kubernetes.VMIS, "shop", "web")
     alone = machines.vmi(web)
     alone["metadata"].pop("ownerReferences")
     api.create(alone)
@@ -746,13 +754,13 @@ def test_an_instance_that_no_machine_owns_is_none_of_ours(
 
 @pytest.mark.parametrize("way", ["forbidden", "absent"])
 def test_without_the_right_to_instances_the_machines_are_right(
-    way: str, api: kubernetes.ApiServer, again: Reconcile, query: Query
+    way: str, api: api_server.ApiServer, again: Reconcile, query: Query
 ) -> None:
     """A warning, and the run's row says so."""
     web = api.create(machines.vm("web")).object
     api.create(machines.vmi(web))
     again()
-    api.delete(kube.VMIS, "shop", "web")
+    api.delete(kubernetes.VMIS, "shop", "web")
     if way == "absent":
         api.absent.add("virtualmachineinstances")
     else:
@@ -764,13 +772,13 @@ def test_without_the_right_to_instances_the_machines_are_right(
 
 
 def test_a_list_of_instances_that_breaks_off_leaves_them(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """None of them is gone for that; the machines were done."""
     for number in range(5):
         owner = api.create(machines.vm(f"vm-{number}")).object
         teller.tell(api.create(machines.vmi(owner)))
-    api.expire_after(1, of=kube.VMIS)
+    api.expire_after(1, of=kubernetes.VMIS)
     done = again()
     assert (done.outcome, counts(done)) == ("failed", (5, 0, 0))
     assert query("SELECT DISTINCT phase FROM vm_runtime") == [("Running",)]
@@ -782,14 +790,14 @@ SIZES = "SELECT name, vcpus, memory_bytes, cpu_source, memory_source FROM virtua
 GI = 2**30
 
 
-def test_a_machine_of_an_instancetype_gets_its_size(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_a_machine_of_an_instancetype_gets_its_size(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """From its revision; without one, from what expand-spec says; from its running instance where it has one."""
     api.create(machines.revision("kept-1", cpus=3, memory="6Gi"))
     for name in ("kept", "lost", "none", "runs", "own"):
         api.create(machines.vm(name, instancetype=None if name == "own" else "u1.large"))
-    api.update(kube.VMS, "shop", "kept", machines.revised("kept-1"))
-    api.update(kube.VMS, "shop", "lost", machines.revised("not-there"))
-    api.create(machines.vmi(api.get(kube.VMS, "shop", "runs"), cores=7, memory="7Gi"))
+    api.update(kubernetes.VMS, "shop", "kept", machines.revised("kept-1"))
+    api.update(kubernetes.VMS, "shop", "lost", machines.revised("not-there"))
+    api.create(machines.vmi(api.get(kubernetes.VMS, "shop", "runs"), cores=7, memory="7Gi"))
     done = again()
     assert query(SIZES) == [
         ("kept", 3, 6 * GI, "instancetype", "instancetype"),
@@ -808,12 +816,12 @@ def test_a_machine_of_an_instancetype_gets_its_size(api: kubernetes.ApiServer, a
     assert query("SELECT name, updated_at FROM virtual_machines ORDER BY 1") == before
 
 
-def test_a_new_revision_is_looked_up(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_a_new_revision_is_looked_up(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """And one that says the same leaves updated_at as it was."""
     api.create(machines.vm("web", instancetype="u1.large"))
     for name, cpus in (("r1", 2), ("r2", 4)):
         api.create(machines.revision(name, cpus=cpus))
-        api.update(kube.VMS, "shop", "web", machines.revised(name))
+        api.update(kubernetes.VMS, "shop", "web", machines.revised(name))
         again()
         assert query(SIZES) == [("web", cpus, 8 * GI, "instancetype", "instancetype")]
     query("UPDATE vm_state SET instancetype_revision = 'r1'")
@@ -824,7 +832,7 @@ def test_a_new_revision_is_looked_up(api: kubernetes.ApiServer, again: Reconcile
 
 
 def test_without_a_revision_a_machine_is_expanded_again_when_it_changes(
-    api: kubernetes.ApiServer, again: Reconcile, query: Query
+    api: api_server.ApiServer, again: Reconcile, query: Query
 ) -> None:
     """Not in each run."""
     api.create(machines.vm("web", instancetype="u1.large"))
@@ -832,7 +840,7 @@ def test_without_a_revision_a_machine_is_expanded_again_when_it_changes(
     api.instancetypes["u1.large"] = (4, "8Gi")
     again()
     assert query("SELECT vcpus FROM virtual_machines") == [(2,)]
-    api.update(kube.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}})
+    api.update(kubernetes.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}})
     again()
     assert query("SELECT vcpus FROM virtual_machines") == [(4,)]
 
@@ -843,7 +851,7 @@ def test_without_a_revision_a_machine_is_expanded_again_when_it_changes(
     ids=["another instancetype", "another status"],
 )
 def test_a_machine_that_changes_before_it_is_expanded_keeps_its_own_size(
-    patch: dict[str, Any], size: int | None, api: kubernetes.ApiServer, again: Reconcile, query: Query
+    patch: dict[str, Any], size: int | None, api: api_server.ApiServer, again: Reconcile, query: Query
 ) -> None:
     """The API server expands what is there now: the size of another spec is not this row's; the next run asks again."""
     api.instancetypes["u1.huge"] = (64, "512Gi")
@@ -852,7 +860,7 @@ def test_a_machine_that_changes_before_it_is_expanded_keeps_its_own_size(
     api.on_page(
         lambda page: (
             page["kind"] == "VirtualMachineInstanceList"
-            and [api.update(kube.VMS, "shop", "web", change) for change in changes]
+            and [api.update(kubernetes.VMS, "shop", "web", change) for change in changes]
         )
     )
     again()
@@ -865,19 +873,19 @@ def test_a_machine_that_changes_before_it_is_expanded_keeps_its_own_size(
 
 @pytest.mark.parametrize("way", ["forbidden", "broken", "odd"])
 def test_a_size_that_cannot_be_looked_up_is_a_warning(
-    way: str, api: kubernetes.ApiServer, again: Reconcile, query: Query, caplog: pytest.LogCaptureFixture
+    way: str, api: api_server.ApiServer, again: Reconcile, query: Query, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The ledger is as the cluster is; the next run asks again."""
     api.create(machines.revision("r1", cpus=4))
     api.create(machines.vm("web", instancetype="u1.large"))
-    api.update(kube.VMS, "shop", "web", machines.revised("r1"))
+    api.update(kubernetes.VMS, "shop", "web", machines.revised("r1"))
     if way == "forbidden":
         api.forbidden.add(("get", "controllerrevisions"))
     elif way == "broken":
-        api.update(kube.CONTROLLER_REVISIONS, "shop", "r1", {"data": {"spec": {"cpu": {"guest": "many"}}}})
+        api.update(kubernetes.CONTROLLER_REVISIONS, "shop", "r1", {"data": {"spec": {"cpu": {"guest": "many"}}}})
     else:
-        api.update(kube.VMS, "shop", "web", {"spec": {"instancetype": {"name": "missing"}}})
-        api.update(kube.VMS, "shop", "web", {"status": {"instancetypeRef": None}})
+        api.update(kubernetes.VMS, "shop", "web", {"spec": {"instancetype": {"name": "missing"}}})
+        api.update(kubernetes.VMS, "shop", "web", {"status": {"instancetypeRef": None}})
         api.absent.add("virtualmachines/expand-spec")
         api.instancetypes["missing"] = (1, "??")
     done = again()
@@ -887,10 +895,10 @@ def test_a_size_that_cannot_be_looked_up_is_a_warning(
 
 
 def test_sizes_are_not_asked_for_of_an_api_that_is_away(
-    api: kubernetes.ApiServer, again: Reconcile, monkeypatch: pytest.MonkeyPatch
+    api: api_server.ApiServer, again: Reconcile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each question would wait for its end."""
-    monkeypatch.setattr(listing, "BATCH", 3)
+    monkeypatch.setattr(snapshot, "BATCH", 3)
     for number in range(12):
         api.create(machines.vm(f"vm-{number:02}", instancetype="u1.large"))
     api.on_page(lambda page: api.tokens.clear() if page["kind"] == "VirtualMachineInstanceList" else None)
@@ -899,15 +907,15 @@ def test_sizes_are_not_asked_for_of_an_api_that_is_away(
 
 
 def test_one_size_that_is_not_known_hides_no_other(
-    api: kubernetes.ApiServer, again: Reconcile, query: Query, monkeypatch: pytest.MonkeyPatch
+    api: api_server.ApiServer, again: Reconcile, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever came before it."""
-    monkeypatch.setattr(listing, "BATCH", 1)
+    monkeypatch.setattr(snapshot, "BATCH", 1)
     for name in ("a", "b", "c"):
         api.create(machines.revision(name, cpus=4))
         api.create(machines.vm(name, instancetype="u1.large"))
-        api.update(kube.VMS, "shop", name, machines.revised(name))
-    api.update(kube.CONTROLLER_REVISIONS, "shop", "a", {"data": {"spec": {"cpu": {"guest": "many"}}}})
+        api.update(kubernetes.VMS, "shop", name, machines.revised(name))
+    api.update(kubernetes.CONTROLLER_REVISIONS, "shop", "a", {"data": {"spec": {"cpu": {"guest": "many"}}}})
     assert again().sized == 2
     assert query("SELECT name, vcpus FROM virtual_machines ORDER BY 1") == [("a", None), ("b", 4), ("c", 4)]
 
@@ -916,16 +924,16 @@ def test_one_size_that_is_not_known_hides_no_other(
 
 
 def test_a_dry_run_changes_nothing_and_shows_what_would(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """A table of what is missing, with the versions on both sides; and a row about the run."""
     for name in ("told", "changed", "gone"):
         teller.tell(api.create(machines.vm(name)))
     ledger_has = query("SELECT name, resource_version FROM vm_state ORDER BY 1")
-    api.update(kube.VMS, "shop", "changed", {"spec": {"runStrategy": "Halted"}})
+    api.update(kubernetes.VMS, "shop", "changed", {"spec": {"runStrategy": "Halted"}})
     made = api.create(machines.vm("made")).object
     api.create(machines.vmi(made))
-    api.delete(kube.VMS, "shop", "gone")
+    api.delete(kubernetes.VMS, "shop", "gone")
     before = everything(query)
     out = io.StringIO()
     done = again(report.Report(out), dry_run=True)
@@ -933,8 +941,8 @@ def test_a_dry_run_changes_nothing_and_shows_what_would(
     assert everything(query) == before
     table = [line.split() for line in out.getvalue().splitlines()[1:]]
     was: dict[str, int] = dict(ledger_has)
-    now = {name: api.get(kube.VMS, "shop", name)["metadata"]["resourceVersion"] for name in ("changed", "made")}
-    instance_version = api.get(kube.VMIS, "shop", "made")["metadata"]["resourceVersion"]
+    now = {name: api.get(kubernetes.VMS, "shop", name)["metadata"]["resourceVersion"] for name in ("changed", "made")}
+    instance_version = api.get(kubernetes.VMIS, "shop", "made")["metadata"]["resourceVersion"]
     assert table == [
         ["VM", "update", str(was["changed"]), now["changed"], "shop/changed"],
         ["VM", "add", "-", now["made"], "shop/made"],
@@ -945,14 +953,14 @@ def test_a_dry_run_changes_nothing_and_shows_what_would(
 
 
 def test_a_dry_run_refuses_what_a_real_one_would(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """And shows what would go."""
     for number in range(12):
         teller.tell(api.create(machines.vm(f"vm-{number:02}")))
     again()
     for number in range(12):
-        api.delete(kube.VMS, "shop", f"vm-{number:02}")
+        api.delete(kubernetes.VMS, "shop", f"vm-{number:02}")
     out = io.StringIO()
     done = again(report.Report(out), dry_run=True)
     assert done.outcome == "refused"
@@ -961,7 +969,7 @@ def test_a_dry_run_refuses_what_a_real_one_would(
 
 
 def test_a_dry_run_of_a_rewind_begins_no_epoch(
-    api: kubernetes.ApiServer, again: Reconcile, teller: Teller, query: Query
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
 ) -> None:
     """It shows what accepting it would do."""
     saved = api.backup()
@@ -978,7 +986,7 @@ def test_a_dry_run_of_a_rewind_begins_no_epoch(
 
 
 def test_the_role_of_the_function_is_enough(
-    api: kubernetes.ApiServer, settings: config.Settings, url: str, query: Query
+    api: api_server.ApiServer, settings: config.Settings, url: str, query: Query
 ) -> None:
     """What `migrate` grants with DB_APP_ROLE is all that a reconcile needs."""
     role = f"reconciler_{uuid.uuid4().hex}"
@@ -988,51 +996,51 @@ def test_the_role_of_the_function_is_enough(
     web = api.create(machines.vm("web", instancetype="u1.large")).object
     api.create(machines.vmi(web))
     api.create(machines.vm("idle", instancetype="u1.large"))
-    done = reconcile.run(limited)
+    done = reconciliation.run(limited)
     assert (done.outcome, done.error, counts(done), done.instances, done.sized) == ("repaired", None, (2, 0, 0), 1, 1)
-    api.delete(kube.VMIS, "shop", "web")
-    api.delete(kube.VMS, "shop", "web")
-    assert counts(reconcile.run(limited)) == (0, 0, 1)
+    api.delete(kubernetes.VMIS, "shop", "web")
+    api.delete(kubernetes.VMS, "shop", "web")
+    assert counts(reconciliation.run(limited)) == (0, 0, 1)
     query(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_a_database_that_is_silent_is_a_failure(
-    api: kubernetes.ApiServer, settings: config.Settings, query: Query, monkeypatch: pytest.MonkeyPatch
+    api: api_server.ApiServer, settings: config.Settings, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every wait has an end, also for a lock that somebody holds."""
-    monkeypatch.setattr(listing, "STATEMENT_SECONDS", 0.5)
-    monkeypatch.setattr(listing, "LOCK_ATTEMPTS", 2)
-    monkeypatch.setattr(listing, "SESSION", "SET lock_timeout = '100ms'")
+    monkeypatch.setattr(snapshot, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(snapshot, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(snapshot, "SESSION", "SET lock_timeout = '100ms'")
     api.create(machines.vm("web"))
     with contextlib.closing(psycopg2.connect(settings.database_url)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE reconcile_seen IN ACCESS EXCLUSIVE MODE")
-        assert reconcile.run(settings).error == "the database was locked by others for too long"
-        monkeypatch.setattr(listing, "SESSION", "SELECT")
-        assert "the database cannot be used now" in (reconcile.run(settings).error or "")
+        assert reconciliation.run(settings).error == "the database was locked by others for too long"
+        monkeypatch.setattr(snapshot, "SESSION", "SELECT")
+        assert "the database cannot be used now" in (reconciliation.run(settings).error or "")
     assert [row[0] for row in rows(query)] == ["failed", "failed"]
-    assert reconcile.run(settings).outcome == "repaired"
+    assert reconciliation.run(settings).outcome == "repaired"
 
 
 def test_what_is_missing_is_looked_up_by_index(again: Reconcile, query: Query, settings: config.Settings) -> None:
     """Whatever the statistics say: a join of two tables that look empty would compare each row with each."""
     again()
-    for kind in (listing.MACHINES, listing.INSTANCES):
-        sql = "EXPLAIN SELECT count(*)" + listing._missing(kind)
+    for kind in (snapshot.MACHINES, snapshot.INSTANCES):
+        sql = "EXPLAIN SELECT count(*)" + snapshot._missing(kind)
         known = {"cluster": "east", "kind": kind.name, "epoch": 0, "version": 1, "began": NOW}
         with contextlib.closing(psycopg2.connect(settings.database_url)) as connection, connection.cursor() as cursor:
-            cursor.execute(listing.SESSION)
+            cursor.execute(snapshot.SESSION)
             cursor.execute(sql, known)
             plan = "\n".join(line for (line,) in cursor.fetchall())
         assert "SubPlan" in plan
         assert "AND (namespace = s.namespace) AND (name = s.name)" in plan, plan
 
 
-def test_two_at_once_are_one(api: kubernetes.ApiServer, again: Reconcile, query: Query) -> None:
+def test_two_at_once_are_one(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """The second is refused, and the first is not disturbed."""
     api.seed(machines.vm(f"vm-{number}") for number in range(5))
-    second: list[reconcile.Run] = []
+    second: list[reconciliation.Run] = []
 
-    def meanwhile(_: kube.Object) -> None:
+    def meanwhile(_: kubernetes.Object) -> None:
         if not second:
             second.append(again())
 
@@ -1044,25 +1052,25 @@ def test_two_at_once_are_one(api: kubernetes.ApiServer, again: Reconcile, query:
     assert [row[0] for row in rows(query)] == ["repaired", "refused"]
 
 
-def test_without_a_database_it_is_refused(api: kubernetes.ApiServer, tmp_path: pathlib.Path) -> None:
+def test_without_a_database_it_is_refused(api: api_server.ApiServer, tmp_path: pathlib.Path) -> None:
     """One sentence; there is nowhere to write a row."""
-    done = reconcile.run(config.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)}))
+    done = reconciliation.run(config.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)}))
     assert (done.outcome, done.error) == ("refused", "no database is configured: set DB_HOST or DATABASE_URL")
 
 
 def test_without_kubernetes_it_is_refused(url: str, query: Query) -> None:
     """One sentence, and a row."""
-    done = reconcile.run(config.Settings.from_env({"DATABASE_URL": url}))
+    done = reconciliation.run(config.Settings.from_env({"DATABASE_URL": url}))
     assert done.outcome == "refused"
     assert "KUBECONFIG" in (done.error or "")
     assert rows(query)[0][0] == "refused"
 
 
 def test_an_unmigrated_database_is_a_failure(
-    api: kubernetes.ApiServer, new_database: Callable[..., str], tmp_path: pathlib.Path
+    api: api_server.ApiServer, new_database: Callable[..., str], tmp_path: pathlib.Path
 ) -> None:
     """The sentence says what to run; no traceback."""
     environ = {"DATABASE_URL": new_database(), "KUBECONFIG": api.kubeconfig(tmp_path)}
-    done = reconcile.run(config.Settings.from_env(environ))
+    done = reconciliation.run(config.Settings.from_env(environ))
     assert done.outcome == "failed"
     assert "python -m function migrate" in (done.error or "")

@@ -11,8 +11,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from function import database, events
-from function.inventory import instance, store, versions, vm
+from function import events
+from function.clients import postgres
+from function.inventory.mapping import instance, versions, vm
+from function.inventory.storage import store
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -59,7 +61,7 @@ def running(
 
 
 @pytest.fixture
-def tables(db: database.Database) -> store.Store:
+def tables(db: postgres.Database) -> store.Store:
     """The store over a fresh database."""
     return store.Store(db)
 
@@ -190,7 +192,7 @@ LIVES = st.lists(
 
 @hypothesis.given(given=LIVES, order=st.randoms(use_true_random=False))
 def test_events_of_both_in_any_order_give_the_same_ledger(
-    given: list[versions.Change], order: random.Random, db: database.Database, query: Query
+    given: list[versions.Change], order: random.Random, db: postgres.Database, query: Query
 ) -> None:
     """And the state of each machine is what the newest instance of its uid says."""
     tables = store.Store(db)
@@ -215,9 +217,9 @@ def test_events_of_both_in_any_order_give_the_same_ledger(
 def test_the_first_events_of_both_may_meet(attempt: int, url: str, query: Query) -> None:
     """Two processes store a machine and its instance at the same moment: neither misses the other."""
     names = [f"vm-{number}" for number in range(150)]
-    doors = [database.Database({"dsn": url}, timeout=20) for _ in range(2)]
+    doors = [postgres.Database({"dsn": url}, timeout=20) for _ in range(2)]
 
-    def work(door: database.Database, changes: Sequence[versions.Change]) -> None:
+    def work(door: postgres.Database, changes: Sequence[versions.Change]) -> None:
         tables = store.Store(door)
         for change in changes:
             write(tables, change)

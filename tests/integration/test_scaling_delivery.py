@@ -18,8 +18,10 @@ import pytest
 import pytest_httpserver
 import werkzeug
 
-from function import config, kube, logs, service
-from function.scaling import lookup, notifier, webhook
+from function import config, logs, wiring
+from function.clients import kubernetes as kube
+from function.scaling import capability as scaling
+from function.scaling import sender, subscriptions
 from tests import cluster, conftest
 
 kubernetes, receiver, servers = cluster.kubernetes, cluster.receiver, cluster.servers
@@ -57,11 +59,11 @@ def put(kubernetes: cluster.Cluster, url: str, **keys: str) -> None:
 @pytest.fixture
 def post(settings: dict[str, str]) -> Iterator[Post]:
     """Send an event to the function; return the status, and the sentence where there is one."""
-    built: list[service.Service] = []
+    built: list[wiring.Service] = []
 
     def send(document: Any, **more: str) -> tuple[int, str]:
         if not built or more:
-            built.append(service.build(config.Settings.from_env({**settings, **more})))
+            built.append(wiring.build(config.Settings.from_env({**settings, **more})))
         kind = "application/cloudevents-batch+json" if isinstance(document, list) else cluster.STRUCTURED
         response = built[-1].app.test_client().post("/", data=json.dumps(document), content_type=kind)
         return response.status_code, json.loads(response.data)["error"] if response.data else ""
@@ -129,7 +131,7 @@ def test_binary_and_batched_events_are_told_too(settings: dict[str, str], post: 
     event = cluster.now("up")
     data = event.pop("data")
     headers = {f"ce-{name}": value for name, value in event.items() if name != "datacontenttype"}
-    built = service.build(config.Settings.from_env(settings))
+    built = wiring.build(config.Settings.from_env(settings))
     sent = built.app.test_client().post(
         "/", data=json.dumps(data), headers={**headers, "Content-Type": "application/json"}
     )
@@ -295,7 +297,7 @@ def test_a_changed_secret_is_used_within_seconds(
     post: Post, subscribed: cluster.Cluster, receiver: pytest_httpserver.HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read is kept for a moment, so that a burst costs one reading, and read again after it."""
-    monkeypatch.setattr(lookup, "KEPT_SECONDS", 0.5)
+    monkeypatch.setattr(subscriptions, "KEPT_SECONDS", 0.5)
     ok(receiver)
     for ago in range(5, 20, 3):
         post(cluster.now("up", ago))
@@ -304,7 +306,7 @@ def test_a_changed_secret_is_used_within_seconds(
     time.sleep(0.6)
     post(cluster.now("up"))
     assert cluster.bodies(receiver)[-1] == "changed"
-    assert lookup.KEPT_SECONDS < 10
+    assert subscriptions.KEPT_SECONDS < 10
 
 
 @pytest.mark.parametrize(
@@ -364,7 +366,7 @@ def test_an_api_that_is_away_is_503(post: Post, kubernetes: cluster.Cluster, tmp
 def test_without_a_kubernetes_api_what_would_notify_is_422(post: Post) -> None:
     """What would not is 204 as ever."""
     off = {"KUBECONFIG": ""}
-    assert post(cluster.now("up"), **off) == (422, notifier.NO_API)
+    assert post(cluster.now("up"), **off) == (422, scaling.NO_API)
     assert [post(cluster.now(name)) for name in ("pod", "expired", "failed-quotes", "reference")] == [(204, "")] * 4
     assert post(cluster.now("up", 4000)) == (204, "")
 
@@ -420,7 +422,7 @@ def test_a_receiver_that_keeps_failing_is_503_and_the_event_may_come_again(
     failing: int, post: Post, receiver: pytest_httpserver.HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three POSTs, then Knative's turn; its retry is told at once, because nothing was."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     answers(receiver, failing, failing, failing, 200)
     status, sentence = post(cluster.now("up", 1))
     assert (status, sentence) == (503, f"the webhook of Secret shop/hook answered {failing}; it was asked 3 times")
@@ -560,7 +562,7 @@ def test_a_long_answer_is_not_read_to_its_end(post: Post, receiver: pytest_https
 
 def test_nobody_listening_is_503(post: Post, subscribed: cluster.Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the operating system's or the client's words."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     put(subscribed, refuse_port())
     assert post(cluster.now("up")) == (
         503,
@@ -572,7 +574,7 @@ def test_a_name_that_does_not_resolve_is_503(
     post: Post, subscribed: cluster.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be a Service that is just being made."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     put(subscribed, "http://no-such-host.invalid/")
     status, sentence = post(cluster.now("up"), WEBHOOK_ALLOWED_HOSTS="")
     assert (status, "cannot be resolved now" in sentence) == (503, True)
@@ -581,7 +583,7 @@ def test_a_name_that_does_not_resolve_is_503(
 @pytest.mark.usefixtures("subscribed")
 def test_what_speaks_no_http_is_503(post: Post, subscribed: cluster.Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor TLS: a plain server behind https."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     server = socket.create_server(("127.0.0.1", 0))
 
     def mumble() -> None:
@@ -709,7 +711,7 @@ def test_a_name_that_changes_its_mind_does_not_pass(
 
     monkeypatch.setattr(socket, "getaddrinfo", changing)
     put(subscribed, f"http://rebinding.example:{receiver.port}{SECRET_PATH}")
-    built = service.build(config.Settings.from_env({**settings, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}))
+    built = wiring.build(config.Settings.from_env({**settings, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}))
     client = built.app.test_client()
     statuses = [
         client.post("/", data=json.dumps(cluster.now("up", ago)), content_type=cluster.STRUCTURED).status_code
@@ -746,7 +748,7 @@ def test_no_secret_reaches_a_log_or_an_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At any level of logging, whatever goes wrong."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     logging.config.dictConfig({**logs.configuration("DEBUG"), "handlers": {}, "root": {"level": "DEBUG"}})
     logging.getLogger().addHandler(caplog.handler)
     caplog.handler.setLevel(logging.DEBUG)
@@ -797,7 +799,7 @@ def test_duplicates_at_once_give_one_post_without_a_database(
         return werkzeug.Response("ok")
 
     receiver.expect_request(SECRET_PATH).respond_with_handler(slow)
-    built = service.build(config.Settings.from_env(settings))
+    built = wiring.build(config.Settings.from_env(settings))
     body = json.dumps(cluster.now("up"))
 
     def send() -> int:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from function import config, database, errors, migrate
-from function.scaling import hpa, notices
+from function import config, errors, migrate
+from function.clients import postgres
+from function.scaling import claims, occurrences
 from tests import conftest
 
-OCCURRENCE = hpa.Occurrence(
+OCCURRENCE = occurrences.Occurrence(
     cluster="default",
     namespace="shop",
     name="cart",
@@ -30,11 +31,11 @@ OCCURRENCE = hpa.Occurrence(
     direction=None,
 )
 LEASE = 0.4
-Make = Callable[..., notices.Notices]
+Make = Callable[..., claims.Notices]
 Query = Callable[..., list[tuple[Any, ...]]]
 
 
-def occurrence(number: int, **more: Any) -> hpa.Occurrence:
+def occurrence(number: int, **more: Any) -> occurrences.Occurrence:
     """Return one of many occurrences of the same topic."""
     at = OCCURRENCE.occurred_at + datetime.timedelta(seconds=number)
     return dataclasses.replace(OCCURRENCE, occurred_at=at, **more)
@@ -44,13 +45,13 @@ def occurrence(number: int, **more: Any) -> hpa.Occurrence:
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Make a memory that is empty."""
     if request.param == "memory":
-        yield lambda kept=60.0, lease=LEASE: notices.Memory(kept=kept, lease=lease)
+        yield lambda kept=60.0, lease=LEASE: claims.Memory(kept=kept, lease=lease)
         return
-    db: database.Database = request.getfixturevalue("db")
-    yield lambda kept=60.0, lease=LEASE: notices.Table(db, kept=kept, lease=lease)
+    db: postgres.Database = request.getfixturevalue("db")
+    yield lambda kept=60.0, lease=LEASE: claims.Table(db, kept=kept, lease=lease)
 
 
-def answer(memory: notices.Notices, number: int = 0, throttle: int = 0, **more: Any) -> notices.Answer:
+def answer(memory: claims.Notices, number: int = 0, throttle: int = 0, **more: Any) -> claims.Answer:
     """Claim an occurrence; return the answer alone."""
     return memory.claim(occurrence(number, **more), throttle=throttle).answer
 
@@ -60,9 +61,9 @@ def test_what_was_told_is_a_duplicate(make: Make) -> None:
     memory = make()
     memory.mark(memory.claim(occurrence(0), throttle=0))
     assert [answer(memory), answer(memory, throttle=600), answer(memory, 1)] == [
-        notices.Answer.DUPLICATE,
-        notices.Answer.DUPLICATE,
-        notices.Answer.CLAIMED,
+        claims.Answer.DUPLICATE,
+        claims.Answer.DUPLICATE,
+        claims.Answer.CLAIMED,
     ]
 
 
@@ -70,9 +71,9 @@ def test_what_is_being_told_is_in_flight(make: Make) -> None:
     """Neither free nor done, until it is marked or given back."""
     memory = make()
     claim = memory.claim(occurrence(0), throttle=0)
-    assert answer(memory) is notices.Answer.IN_FLIGHT
+    assert answer(memory) is claims.Answer.IN_FLIGHT
     memory.release(claim)
-    assert answer(memory) is notices.Answer.CLAIMED
+    assert answer(memory) is claims.Answer.CLAIMED
 
 
 def test_a_claim_that_died_is_free_again(make: Make) -> None:
@@ -80,91 +81,89 @@ def test_a_claim_that_died_is_free_again(make: Make) -> None:
     memory = make()
     dead = memory.claim(occurrence(0), throttle=0)
     time.sleep(LEASE + 0.1)
-    assert answer(memory) is notices.Answer.CLAIMED
+    assert answer(memory) is claims.Answer.CLAIMED
     memory.release(dead)
-    assert answer(memory) is notices.Answer.IN_FLIGHT
+    assert answer(memory) is claims.Answer.IN_FLIGHT
     memory.mark(dead)
-    assert answer(memory) is notices.Answer.DUPLICATE
+    assert answer(memory) is claims.Answer.DUPLICATE
 
 
 def test_a_lease_is_a_minute() -> None:
     """As the issue says."""
-    assert notices.LEASE_SECONDS == 60
+    assert claims.LEASE_SECONDS == 60
 
 
 def test_a_throttle_counts_from_what_was_told(make: Make) -> None:
     """Another occurrence of the topic is throttled, for good; another reason, HPA and cluster are not."""
     memory = make()
     memory.mark(memory.claim(occurrence(0), throttle=1))
-    assert answer(memory, 1, 1) is notices.Answer.THROTTLED
-    assert answer(memory, 2, 1, reason="FailedGetScale") is notices.Answer.CLAIMED
-    assert answer(memory, 3, 1, uid="another") is notices.Answer.CLAIMED
-    assert answer(memory, 4, 1, cluster="another") is notices.Answer.CLAIMED
+    assert answer(memory, 1, 1) is claims.Answer.THROTTLED
+    assert answer(memory, 2, 1, reason="FailedGetScale") is claims.Answer.CLAIMED
+    assert answer(memory, 3, 1, uid="another") is claims.Answer.CLAIMED
+    assert answer(memory, 4, 1, cluster="another") is claims.Answer.CLAIMED
     time.sleep(1.1)
-    assert answer(memory, 1, 1) is notices.Answer.DUPLICATE
-    assert answer(memory, 5, 1) is notices.Answer.CLAIMED
+    assert answer(memory, 1, 1) is claims.Answer.DUPLICATE
+    assert answer(memory, 5, 1) is claims.Answer.CLAIMED
 
 
 def test_what_is_being_told_throttles_nobody_for_good(make: Make) -> None:
     """It may yet fail: another occurrence of the topic waits for it."""
     memory = make()
     claim = memory.claim(occurrence(0), throttle=600)
-    assert answer(memory, 1, 600) is notices.Answer.IN_FLIGHT
+    assert answer(memory, 1, 600) is claims.Answer.IN_FLIGHT
     memory.release(claim)
-    assert answer(memory, 1, 600) is notices.Answer.CLAIMED
+    assert answer(memory, 1, 600) is claims.Answer.CLAIMED
 
 
 def test_a_memory_does_not_grow_for_ever() -> None:
     """The oldest is forgotten where there are too many, or it is too old."""
-    memory = notices.Memory(kept=60, most=100)
+    memory = claims.Memory(kept=60, most=100)
     for number in range(1000):
         memory.mark(memory.claim(occurrence(number, reason=str(number)), throttle=5))
     assert max(len(memory._known), len(memory._told), len(memory._sending)) <= 101
-    assert answer(memory, 999, reason="999") is notices.Answer.DUPLICATE
-    old = notices.Memory(kept=0.05)
+    assert answer(memory, 999, reason="999") is claims.Answer.DUPLICATE
+    old = claims.Memory(kept=0.05)
     old.mark(old.claim(occurrence(0), throttle=0))
     time.sleep(0.1)
     old.claim(occurrence(1), throttle=0)
     assert len(old._known) == 1
 
 
-def test_the_table_does_not_grow_for_ever(db: database.Database, query: Query) -> None:
+def test_the_table_does_not_grow_for_ever(db: postgres.Database, query: Query) -> None:
     """Each claim removes some rows that are of no use any more."""
-    old = notices.Table(db, kept=0.1)
+    old = claims.Table(db, kept=0.1)
     for number in range(3):
         old.mark(old.claim(occurrence(number), throttle=0))
     time.sleep(0.2)
-    notices.Table(db, kept=60).claim(occurrence(9), throttle=0)
+    claims.Table(db, kept=60).claim(occurrence(9), throttle=0)
     assert query("SELECT count(*) FROM scaling_notices") == [(1,)]
 
 
-def test_a_notice_is_kept_as_long_as_its_event_could_come(db: database.Database, query: Query) -> None:
+def test_a_notice_is_kept_as_long_as_its_event_could_come(db: postgres.Database, query: Query) -> None:
     """HPA_MAX_AGE, the throttle and a margin."""
-    notices.Table(db, kept=notices.kept_seconds(3600)).claim(occurrence(0), throttle=600)
+    claims.Table(db, kept=claims.kept_seconds(3600)).claim(occurrence(0), throttle=600)
     [(seconds,)] = query("SELECT extract(epoch FROM expires_at - claimed_at)::float FROM scaling_notices")
-    assert seconds == pytest.approx(3600 + 600 + notices.MARGIN_SECONDS, abs=1)
-    assert notices.kept_seconds(0) == notices.NO_LIMIT_SECONDS
+    assert seconds == pytest.approx(3600 + 600 + claims.MARGIN_SECONDS, abs=1)
+    assert claims.kept_seconds(0) == claims.NO_LIMIT_SECONDS
 
 
 def test_one_of_many_at_once_is_let_through(url: str) -> None:
     """Over many connections, for one occurrence and, under a throttle, for one topic."""
-    doors = [database.Database({"dsn": url}, timeout=10) for _ in range(8)]
-    tables = [notices.Table(door, kept=60) for door in doors]
+    doors = [postgres.Database({"dsn": url}, timeout=10) for _ in range(8)]
+    tables = [claims.Table(door, kept=60) for door in doors]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for throttle, numbers in ((0, [0] * 40), (600, list(range(1, 41)))):
             work = [(tables[position % 8], occurrence(number)) for position, number in enumerate(numbers)]
-            claims = list(
-                pool.map(lambda one: one[0].claim(one[1], throttle=one[2]), [(*one, throttle) for one in work])
-            )
-            assert sorted(claim.answer.value for claim in claims) == ["claimed"] + ["in flight"] * 39
-            for claim in claims:
-                if claim.answer is notices.Answer.CLAIMED:
+            made = list(pool.map(lambda one: one[0].claim(one[1], throttle=one[2]), [(*one, throttle) for one in work]))
+            assert sorted(claim.answer.value for claim in made) == ["claimed"] + ["in flight"] * 39
+            for claim in made:
+                if claim.answer is claims.Answer.CLAIMED:
                     tables[0].release(claim)
     for door in doors:
         door.close()
 
 
-def test_claiming_twice_by_the_same_number_is_one_claim(db: database.Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claiming_twice_by_the_same_number_is_one_claim(db: postgres.Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction whose end nobody saw is run again, and finds its own claim."""
     run = db.run
 
@@ -173,29 +172,29 @@ def test_claiming_twice_by_the_same_number_is_one_claim(db: database.Database, m
         return run(work, **more)
 
     monkeypatch.setattr(db, "run", twice)
-    table = notices.Table(db, kept=60)
+    table = claims.Table(db, kept=60)
     claim = table.claim(occurrence(0), throttle=600)
-    assert claim.answer is notices.Answer.CLAIMED
+    assert claim.answer is claims.Answer.CLAIMED
     table.mark(claim)
     throttled = table.claim(occurrence(1), throttle=600)
-    assert throttled.answer is notices.Answer.THROTTLED
+    assert throttled.answer is claims.Answer.THROTTLED
     table.release(throttled)
-    assert answer(table, 1, 600) is notices.Answer.DUPLICATE
+    assert answer(table, 1, 600) is claims.Answer.DUPLICATE
 
 
 @pytest.mark.parametrize("limit", [10**11, 0])
-def test_any_setting_fits_the_table(limit: int, db: database.Database) -> None:
+def test_any_setting_fits_the_table(limit: int, db: postgres.Database) -> None:
     """The largest age and throttle that the settings take."""
     settings = config.Settings.from_env({"HPA_MAX_AGE": str(limit), "HPA_THROTTLE": str(10**9)})
-    table = notices.Table(db, kept=notices.kept_seconds(settings.hpa_max_age))
-    assert answer(table, throttle=settings.hpa_throttle or 0) is notices.Answer.CLAIMED
+    table = claims.Table(db, kept=claims.kept_seconds(settings.hpa_max_age))
+    assert answer(table, throttle=settings.hpa_throttle or 0) is claims.Answer.CLAIMED
 
 
 def test_a_database_that_is_away_is_unavailable() -> None:
     """Nothing is sent that cannot be claimed."""
-    door = database.Database({"host": "127.0.0.1", "port": 1, "dbname": "x"}, timeout=2)
+    door = postgres.Database({"host": "127.0.0.1", "port": 1, "dbname": "x"}, timeout=2)
     with pytest.raises(errors.Unavailable):
-        notices.Table(door, kept=60).claim(occurrence(0), throttle=0)
+        claims.Table(door, kept=60).claim(occurrence(0), throttle=0)
     door.close()
 
 
@@ -205,11 +204,11 @@ def test_the_applications_role_may_do_what_the_table_needs(new_database: Callabl
     role = "scaling_app"
     conftest.execute(url, f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN")
     migrate.run(config.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
-    door = database.Database({"dsn": url, "user": role}, timeout=5)
-    table = notices.Table(door, kept=60)
+    door = postgres.Database({"dsn": url, "user": role}, timeout=5)
+    table = claims.Table(door, kept=60)
     claim = table.claim(occurrence(0), throttle=600)
     table.release(claim)
     table.mark(table.claim(occurrence(0), throttle=600))
-    assert answer(table) is notices.Answer.DUPLICATE
+    assert answer(table) is claims.Answer.DUPLICATE
     door.close()
     conftest.execute(url, f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -16,7 +16,7 @@ import pytest
 import pytest_httpserver
 
 from function import errors
-from function.scaling import targets, template, webhook
+from function.scaling import address_policy, sender, template
 from tests import cluster
 
 HOST = "hooks.example"
@@ -56,19 +56,19 @@ def tls(certificate: pathlib.Path) -> Iterator[pytest_httpserver.HTTPServer]:
 
 def send(url: str, ca_file: pathlib.Path | None, resolved: str = "127.0.0.1") -> None:
     """POST to ``url``, whose host resolves to 127.0.0.1."""
-    policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.0/8",)))
-    sender = webhook.Sender(
+    policy = address_policy.Policy(address_policy.Rules.read(()), address_policy.Rules.read(("127.0.0.0/8",)))
+    outbox = sender.Sender(
         policy,
         list,
         timeout=2,
         ca_file=str(ca_file) if ca_file else None,
         resolve=lambda host, port: [resolved],
     )
-    request = template.Request(targets.parse(url), {"X": "y"}, b"{}")
+    request = template.Request(address_policy.parse(url), {"X": "y"}, b"{}")
     try:
-        sender.send(request, "Secret a/b", until=time.monotonic() + 20)
+        outbox.send(request, "Secret a/b", until=time.monotonic() + 20)
     finally:
-        sender.close()
+        outbox.close()
 
 
 def test_the_certificate_is_verified_for_the_name(tls: pytest_httpserver.HTTPServer, certificate: pathlib.Path) -> None:
@@ -85,7 +85,7 @@ def test_a_certificate_that_cannot_be_verified_is_unavailable(
     case: str, tls: pytest_httpserver.HTTPServer, certificate: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For another name, by certifi's authorities, and for a bare address: no request is sent."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     tls.clear()
     tls.expect_request("/hook").respond_with_data("ok")
     host = {"another name": "other.example", "an address": "127.0.0.1"}.get(case, HOST)
@@ -102,10 +102,10 @@ from function import errors
 from function.scaling import targets, template, webhook
 webhook.ATTEMPTS = 1
 policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.0/8",)))
-sender = webhook.Sender(policy, list, timeout=0.5, resolve=lambda host, port: ["127.0.0.1"])
+outbox = webhook.Sender(policy, list, timeout=0.5, resolve=lambda host, port: ["127.0.0.1"])
 started = time.monotonic()
 try:
-    sender.send(template.Request(targets.parse(sys.argv[1]), {}, b"{}"), "Secret a/b", until=started + 45)
+    outbox.send(template.Request(targets.parse(sys.argv[1]), {}, b"{}"), "Secret a/b", until=started + 45)
 except errors.Unavailable as exc:
     print(exc)
 print(time.monotonic() - started < 4)
@@ -131,7 +131,7 @@ def test_a_handshake_that_drips_ends_in_time_under_gevent(certificate: pathlib.P
 
         threading.Thread(target=drip, daemon=True).start()
         command = [sys.executable, "-c", GREENLET, f"https://{HOST}:{listening.getsockname()[1]}/"]
-        root = pathlib.Path(webhook.__file__).parent.parent.parent
+        root = pathlib.Path(sender.__file__).parent.parent.parent
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "the webhook of Secret a/b did not answer in time; it was asked once\nTrue\n", done.stderr
 
@@ -140,30 +140,32 @@ def test_an_address_that_refuses_is_followed_by_the_next(monkeypatch: pytest.Mon
     """A name with two addresses of which one is away; one that is closed to webhooks is left out."""
     with cluster.server() as receiver:
         receiver.expect_request("/").respond_with_data("ok")
-        policy = targets.Policy(targets.Rules.read(("127.0.0.9",)), targets.Rules.read(("127.0.0.0/8",)))
-        sender = webhook.Sender(
+        policy = address_policy.Policy(
+            address_policy.Rules.read(("127.0.0.9",)), address_policy.Rules.read(("127.0.0.0/8",))
+        )
+        outbox = sender.Sender(
             policy, list, timeout=2, resolve=lambda host, port: ["::1", "127.0.0.9", "127.0.0.3", "127.0.0.1"]
         )
-        request = template.Request(targets.parse(f"http://many.example:{receiver.port}/"), {}, b"{}")
-        sender.send(request, "Secret a/b", until=time.monotonic() + 20)
-        sender.close()
+        request = template.Request(address_policy.parse(f"http://many.example:{receiver.port}/"), {}, b"{}")
+        outbox.send(request, "Secret a/b", until=time.monotonic() + 20)
+        outbox.close()
         assert len(receiver.log) == 1
 
 
 def test_a_resolver_that_hangs_is_unavailable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's resolver takes no timeout."""
-    monkeypatch.setattr(webhook, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(sender, "PAUSES", (0.01, 0.01))
     answered = threading.Event()
 
     def hang(host: str, port: int) -> list[str]:
         answered.wait(20)
         return ["127.0.0.1"]
 
-    policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(()))
-    sender = webhook.Sender(policy, list, timeout=0.2, resolve=hang)
+    policy = address_policy.Policy(address_policy.Rules.read(()), address_policy.Rules.read(()))
+    outbox = sender.Sender(policy, list, timeout=0.2, resolve=hang)
     started = time.monotonic()
     with pytest.raises(errors.Unavailable, match="cannot be resolved now"):
-        sender.send(template.Request(targets.parse("http://slow.example/"), {}, b""), "S", until=started + 20)
+        outbox.send(template.Request(address_policy.parse("http://slow.example/"), {}, b""), "S", until=started + 20)
     assert time.monotonic() - started < 15
     answered.set()
 
@@ -172,7 +174,7 @@ def test_the_connection_is_kept() -> None:
     """Two notices to one receiver are one connection."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        url = targets.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        url = address_policy.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/")
         taken: list[bytes] = []
 
         def serve() -> None:
@@ -184,12 +186,12 @@ def test_the_connection_is_kept() -> None:
 
         server = threading.Thread(target=serve)
         server.start()
-        policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.1",)))
-        sender = webhook.Sender(policy, list, timeout=2)
+        policy = address_policy.Policy(address_policy.Rules.read(()), address_policy.Rules.read(("127.0.0.1",)))
+        outbox = sender.Sender(policy, list, timeout=2)
         for _ in range(2):
-            sender.send(template.Request(url, {}, b""), "Secret a/b", until=time.monotonic() + 20)
+            outbox.send(template.Request(url, {}, b""), "Secret a/b", until=time.monotonic() + 20)
         server.join(5)
-        sender.close()
+        outbox.close()
     assert len(taken) == 2
 
 
@@ -197,11 +199,11 @@ def test_nothing_is_sent_when_the_time_is_up() -> None:
     """Rather 503 than a POST whose answer nobody would wait for."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
-        policy = targets.Policy(targets.Rules.read(()), targets.Rules.read(("127.0.0.1",)))
-        sender = webhook.Sender(policy, list, timeout=2)
-        request = template.Request(targets.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/"), {}, b"{}")
+        policy = address_policy.Policy(address_policy.Rules.read(()), address_policy.Rules.read(("127.0.0.1",)))
+        outbox = sender.Sender(policy, list, timeout=2)
+        request = template.Request(address_policy.parse(f"http://127.0.0.1:{listening.getsockname()[1]}/"), {}, b"{}")
         with pytest.raises(errors.Unavailable, match="was not asked in time"):
-            sender.send(request, "Secret a/b", until=time.monotonic())
+            outbox.send(request, "Secret a/b", until=time.monotonic())
         with pytest.raises(BlockingIOError):
             listening.accept()
-        sender.close()
+        outbox.close()

@@ -9,8 +9,10 @@ from typing import Any
 import psycopg2.extensions
 import pytest
 
-from function import database, errors, events
-from function.inventory import store, versions, vm
+from function import errors, events
+from function.clients import postgres
+from function.inventory.mapping import versions, vm
+from function.inventory.storage import store
 
 ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -43,7 +45,7 @@ def flat(kind: str, second: int) -> versions.Change:
 
 
 @pytest.fixture
-def tables(db: database.Database) -> store.Store:
+def tables(db: postgres.Database) -> store.Store:
     """The store over a fresh database."""
     return store.Store(db)
 
@@ -147,7 +149,7 @@ def test_a_batch_is_stored_all_or_none(tables: store.Store, query: Query, url: s
 
 
 @pytest.mark.parametrize("size", [1, 10, 1000])
-def test_a_batch_is_one_round_trip(db: database.Database, size: int) -> None:
+def test_a_batch_is_one_round_trip(db: postgres.Database, size: int) -> None:
     """Whatever its size."""
     tables = store.Store(db)
     tables.write([change(ADD, 1)])

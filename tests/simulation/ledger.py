@@ -17,9 +17,10 @@ import psycopg2
 import psycopg2.extensions
 import psycopg2.extras
 
-from function import kube
-from function.inventory import instance, kubevirt, store, versions, vm
-from tests.simulation import world
+from function.clients import kubernetes
+from function.inventory.mapping import instance, versions, vm, vm_object
+from function.inventory.storage import store
+from tests.simulation import model_cluster
 
 Row = Mapping[str, Any]
 
@@ -62,7 +63,7 @@ class Tables:
         """Empty all tables. By DELETE: a TRUNCATE would make Postgres plan all prepared statements anew."""
         self.query(";".join(f"DELETE FROM {table}" for table in (*LEDGER, *NOTES)))
 
-    def spoil(self, where: world.Place, change: Mapping[str, Any] | None) -> None:
+    def spoil(self, where: model_cluster.Place, change: Mapping[str, Any] | None) -> None:
         """Change what the state, and the history at the same version, say of a machine; None: forget it altogether."""
         here = "namespace = %s AND name = %s"
         if change is None:
@@ -79,14 +80,14 @@ class Tables:
                 *where,
             )
 
-    def live(self) -> dict[world.Place, Row]:
+    def live(self) -> dict[model_cluster.Place, Row]:
         """Return the machines of the cluster that live."""
-        rows = self.query("SELECT * FROM vm_state WHERE cluster = %s AND deleted_at IS NULL", world.CLUSTER)
+        rows = self.query("SELECT * FROM vm_state WHERE cluster = %s AND deleted_at IS NULL", model_cluster.CLUSTER)
         return {(row["namespace"], row["name"]): _told(row) for row in rows}
 
     def epochs(self) -> list[datetime.datetime]:
         """Return when restored backups were accepted."""
-        rows = self.query("SELECT epochs FROM clusters WHERE cluster = %s", world.CLUSTER)
+        rows = self.query("SELECT epochs FROM clusters WHERE cluster = %s", model_cluster.CLUSTER)
         return list(rows[0]["epochs"]) if rows else []
 
     def all(self) -> frozenset[tuple[str, str]]:
@@ -109,10 +110,10 @@ def _told(row: Row) -> Row:
 def was_true(
     tables: Tables,
     rows: Iterable[tuple[str, str]],
-    told: Mapping[str, world.Envelope],
-    past: world.World,
+    told: Mapping[str, model_cluster.Envelope],
+    past: model_cluster.World,
     *,
-    strict: Callable[[world.Place], bool],
+    strict: Callable[[model_cluster.Place], bool],
 ) -> list[Row]:
     """Every row says what was true once: what an event said, what a list held, or that a list lacked it.
 
@@ -125,19 +126,27 @@ def was_true(
     found = {table: tables.rows(table, texts[table]) for table in set(texts) - {"clusters"}}
     for row in itertools.chain(*found.values()):
         _was_true(
-            row, told, past, strict((row["namespace"], row["name"])), kube.VMIS if "owner_uid" in row else kube.VMS
+            row,
+            told,
+            past,
+            strict((row["namespace"], row["name"])),
+            kubernetes.VMIS if "owner_uid" in row else kubernetes.VMS,
         )
     return [*found.get("vm_state", ()), *found.get("vm_runtime", ())]
 
 
-def shown(row: Row, told: Mapping[str, world.Envelope]) -> int:
+def shown(row: Row, told: Mapping[str, model_cluster.Envelope]) -> int:
     """Return which change of the cluster a row shows, by its version."""
     listed: int = row["resource_version"]
     return told[row["id"]].happening.version if row["id"] in told else listed
 
 
 def _was_true(
-    row: Row, told: Mapping[str, world.Envelope], past: world.World, strict: bool, resource: kube.Resource
+    row: Row,
+    told: Mapping[str, model_cluster.Envelope],
+    past: model_cluster.World,
+    strict: bool,
+    resource: kubernetes.Resource,
 ) -> None:
     where = (row["namespace"], row["name"])
     if row["id"] == SPOILED:
@@ -203,7 +212,7 @@ def consistent(tables: Tables) -> None:
     )
 
 
-def kept(tables: Tables, delivered: Iterable[world.Envelope]) -> None:
+def kept(tables: Tables, delivered: Iterable[model_cluster.Envelope]) -> None:
     """The history has each event that was answered 204, or a better one about the same version.
 
     A version is one of an epoch: a restored cluster gives its numbers again.
@@ -226,13 +235,13 @@ def kept(tables: Tables, delivered: Iterable[world.Envelope]) -> None:
     assert not wanted, f"acknowledged and lost: {list(wanted)}"
 
 
-def _change(envelope: world.Envelope) -> versions.Change | None:
+def _change(envelope: model_cluster.Envelope) -> versions.Change | None:
     """Return the change that the ledger must make of an event."""
-    make = vm.change if envelope.happening.resource is kube.VMS else instance.change
-    return make(envelope.event(), cluster_name=world.CLUSTER)
+    make = vm.change if envelope.happening.resource is kubernetes.VMS else instance.change
+    return make(envelope.event(), cluster_name=model_cluster.CLUSTER)
 
 
-def equal(tables: Tables, past: world.World) -> None:
+def equal(tables: Tables, past: model_cluster.World) -> None:
     """The live rows are the cluster's machines, with all their facts, and with what runs or ran."""
     rows, there, running = tables.live(), past.machines(), past.instances()
     assert rows.keys() == there.keys(), f"too many: {rows.keys() - there.keys()}, missing: {there.keys() - rows.keys()}"
@@ -240,18 +249,18 @@ def equal(tables: Tables, past: world.World) -> None:
         row = rows[where]
         _same(row, _facts(machine))
         ran = running.get(where)
-        if ran is not None and world.owner_of(ran) == machine["metadata"]["uid"]:
+        if ran is not None and model_cluster.owner_of(ran) == machine["metadata"]["uid"]:
             found = instance.facts(ran)
             _same(row, {name: found[name] for name in RUNTIME})
         else:
             assert row["phase"] in (None, instance.GONE), f"it does not run: {row}"
         _same(row, _sizes(machine, row))
-    owners = {(*where, world.owner_of(ran)) for where, ran in running.items()}
+    owners = {(*where, model_cluster.owner_of(ran)) for where, ran in running.items()}
     for row in tables.query("SELECT * FROM vm_runtime WHERE deleted_at IS NULL"):
         assert (row["namespace"], row["name"], row["owner_uid"]) in owners, f"it runs no more: {row}"
 
 
-def _sizes(machine: world.Object, row: Row) -> dict[str, Any]:
+def _sizes(machine: model_cluster.Object, row: Row) -> dict[str, Any]:
     """Return the numbers that the view must show of a machine, and where they came from."""
     matcher = machine["spec"].get("instancetype")
     if matcher is None:
@@ -265,13 +274,13 @@ def _sizes(machine: world.Object, row: Row) -> dict[str, Any]:
 
 
 def _size(instancetype: str) -> tuple[int, int]:
-    cpus, memory = world.INSTANCETYPES.get(instancetype, (0, "0Gi"))
+    cpus, memory = model_cluster.INSTANCETYPES.get(instancetype, (0, "0Gi"))
     return cpus, int(memory.removesuffix("Gi")) * 2**30
 
 
-def _facts(found: world.Object) -> dict[str, Any]:
+def _facts(found: model_cluster.Object) -> dict[str, Any]:
     """Return what a row says about an object that an event or a list holds."""
-    facts = kubevirt.facts(found) if found["kind"] == kube.VMS.kind else instance.facts(found)
+    facts = vm_object.facts(found) if found["kind"] == kubernetes.VMS.kind else instance.facts(found)
     return {name: value for name, value in facts.items() if name != "deleted_at"}
 
 

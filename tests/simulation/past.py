@@ -6,16 +6,17 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from function import kube
-from function.inventory import instance, store, tables
-from tests.simulation import ledger, world
+from function.clients import kubernetes
+from function.inventory.mapping import instance
+from function.inventory.storage import store, tables
+from tests.simulation import ledger, model_cluster
 
 MOMENTS = 6
 """How many moments are looked at."""
 MACHINE = ("id", "uid", "resource_version", "status", "run_strategy", "labels")
 RUN = ("node", "ip_addresses", "phase")
 
-Fleet = dict[world.Place, tuple[Any, ...]]
+Fleet = dict[model_cluster.Place, tuple[Any, ...]]
 
 
 def as_histories_say(of: ledger.Tables) -> None:
@@ -26,19 +27,19 @@ def as_histories_say(of: ledger.Tables) -> None:
         for (_, namespace, name), history in machines.items():
             row = _greatest(history, moment)
             if row is not None and row["deleted_at"] is None:
-                ran = runs.get((world.CLUSTER, namespace, name, row["uid"]), [])
+                ran = runs.get((model_cluster.CLUSTER, namespace, name, row["uid"]), [])
                 is_now = row["uid"] == max(history, key=_order)["uid"]
                 known = _last_known(ran, moment, of_state=is_now)
                 expected[namespace, name] = (*(row[column] for column in MACHINE), *known)
         _same(moment, _fleet(of, moment, (*MACHINE, *RUN)), expected)
 
 
-def as_it_was(of: ledger.Tables, past: world.World) -> None:
+def as_it_was(of: ledger.Tables, past: model_cluster.World) -> None:
     """At any moment the fleet is what the cluster was; true where every event came, and said when it was."""
     for moment in _some({each.moment for each in past.history}):
         before = [each for each in past.history if each.moment <= moment]
-        there = {each.place: each for each in before if each.resource is kube.VMS}
-        ran = {world.owner_of(each.object): each for each in before if each.resource is kube.VMIS}
+        there = {each.place: each for each in before if each.resource is kubernetes.VMS}
+        ran = {model_cluster.owner_of(each.object): each for each in before if each.resource is kubernetes.VMIS}
         expected: Fleet = {}
         for where, latest in there.items():
             if latest.step != "delete":
@@ -66,7 +67,7 @@ def _last_known(history: Sequence[ledger.Row], moment: datetime.datetime, *, of_
     return tuple(next((row[column] for row in said if row[column]), None) for column in RUN)
 
 
-def _run(latest: world.Happening | None) -> tuple[str | None, str | None]:
+def _run(latest: model_cluster.Happening | None) -> tuple[str | None, str | None]:
     """Return node and phase of an instance."""
     if latest is None:
         return None, None
@@ -76,7 +77,7 @@ def _run(latest: world.Happening | None) -> tuple[str | None, str | None]:
 
 def _histories(of: ledger.Tables, pair: tables.Pair) -> dict[tuple[str, ...], list[ledger.Row]]:
     found: dict[tuple[str, ...], list[ledger.Row]] = {}
-    for row in of.query(f"SELECT * FROM {pair.history} WHERE cluster = %s", world.CLUSTER):
+    for row in of.query(f"SELECT * FROM {pair.history} WHERE cluster = %s", model_cluster.CLUSTER):
         found.setdefault(tuple(row[name] for name in pair.key), []).append(row)
     return found
 
@@ -91,7 +92,7 @@ def _order(row: ledger.Row) -> tuple[Any, ...]:
 
 
 def _fleet(of: ledger.Tables, moment: datetime.datetime, columns: Iterable[str]) -> Fleet:
-    rows = of.query("SELECT * FROM virtual_machines_at(%s) WHERE cluster = %s", moment, world.CLUSTER)
+    rows = of.query("SELECT * FROM virtual_machines_at(%s) WHERE cluster = %s", moment, model_cluster.CLUSTER)
     return {(row["namespace"], row["name"]): tuple(row[column] for column in columns) for row in rows}
 
 

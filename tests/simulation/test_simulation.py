@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from dev import postgres
-from function import config, kube, migrate
-from tests.simulation import machine, stage
-from tests.simulation.machine import Fate, Spoil, Weather
-from tests.simulation.world import Shape
+from dev import embedded_postgres
+from function import config, migrate
+from function.clients import kubernetes
+from tests.simulation import environment, rules
+from tests.simulation.model_cluster import Shape
+from tests.simulation.rules import Fate, Spoil, Weather
 
 HISTORIES = {"nightly": 1000}
 FEWEST = 50
@@ -25,45 +26,45 @@ WEB = ("blue", "web")
 
 
 @pytest.fixture(scope="module")
-def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stage.Stage]:
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[environment.Stage]:
     """A stage with a Postgres of its own, which may crash; it never loses power, so it need not sync."""
     folder: pathlib.Path = tmp_path_factory.mktemp("simulation")
-    server = postgres.Postgres(folder / "postgres", settings={"fsync": "off"})
+    server = embedded_postgres.Postgres(folder / "postgres", settings={"fsync": "off"})
     server.start()
     migrate.run(config.Settings.from_env({"DATABASE_URL": server.url()}), io.StringIO())
-    with stage.built(server, folder, "postgres") as made:
+    with environment.built(server, folder, "postgres") as made:
         yield made
     server.stop()
 
 
 @pytest.fixture
-def history(on: stage.Stage) -> machine.History:
+def history(on: environment.Stage) -> rules.History:
     """A history that nothing has happened in yet."""
-    return machine.History(on)
+    return rules.History(on)
 
 
-def create(history: machine.History, fate: Fate = Fate.TOLD, instancetype: str | None = None) -> None:
+def create(history: rules.History, fate: Fate = Fate.TOLD, instancetype: str | None = None) -> None:
     """Make the machine blue/web."""
     history.create(where=WEB, instancetype=instancetype, kept=False, fate=fate, shape=Shape.WHOLE)
 
 
-def test_after_a_reconcile_the_ledger_equals_the_cluster(on: stage.Stage) -> None:
+def test_after_a_reconcile_the_ledger_equals_the_cluster(on: environment.Stage) -> None:
     """And before that it is never ahead of it; over random histories.
 
     Each night plays others. A change is played the same ones, so that it is refused for what it changed.
     """
     profile = hypothesis.settings.get_current_profile_name()
-    machine.play(on, histories=HISTORIES.get(profile, FEWEST), steps=STEPS, anew=profile in HISTORIES)
+    rules.play(on, histories=HISTORIES.get(profile, FEWEST), steps=STEPS, anew=profile in HISTORIES)
 
 
-def test_a_late_event_does_not_raise_what_no_list_held(history: machine.History) -> None:
+def test_a_late_event_does_not_raise_what_no_list_held(history: rules.History) -> None:
     """Of a machine of which nothing else was ever heard."""
     create(history, Fate.LATE)
     history.remove(one=0, announced=False, fate=Fate.LOST, shape=Shape.WHOLE)
     history.settle()
 
 
-def test_late_events_from_before_a_restore_do_not_return(history: machine.History) -> None:
+def test_late_events_from_before_a_restore_do_not_return(history: rules.History) -> None:
     """Once it was accepted that the cluster was restored; their versions are higher than all that it has now."""
     history.begin_with(weather=Weather.RESTORED, fleet=[])
     create(history)
@@ -75,7 +76,7 @@ def test_late_events_from_before_a_restore_do_not_return(history: machine.Histor
     assert len(history.stage.tables.epochs()) == 1
 
 
-def test_what_changes_while_a_list_runs_is_not_set_back(history: machine.History) -> None:
+def test_what_changes_while_a_list_runs_is_not_set_back(history: rules.History) -> None:
     """Whether the event has a version or only a time."""
     create(history)
     history.begin(force=False, accept_rewind=False)
@@ -89,7 +90,7 @@ def test_what_changes_while_a_list_runs_is_not_set_back(history: machine.History
     history.settle()
 
 
-def test_a_crash_of_the_database_midway_deletes_nobody(history: machine.History) -> None:
+def test_a_crash_of_the_database_midway_deletes_nobody(history: rules.History) -> None:
     """What the run had noted of the list is gone with the crash."""
     history.begin_with(weather=Weather.CRASHING, fleet=[])
     create(history)
@@ -100,7 +101,7 @@ def test_a_crash_of_the_database_midway_deletes_nobody(history: machine.History)
     history.settle()
 
 
-def test_a_lost_answer_is_no_lost_row(history: machine.History) -> None:
+def test_a_lost_answer_is_no_lost_row(history: rules.History) -> None:
     """The statement was executed, and the reconcile does not know."""
     create(history, Fate.LOST)
     history.begin(force=False, accept_rewind=False)
@@ -110,17 +111,17 @@ def test_a_lost_answer_is_no_lost_row(history: machine.History) -> None:
 
 
 @pytest.mark.parametrize("how", Spoil)
-def test_a_wrong_row_is_put_right(how: Spoil, history: machine.History) -> None:
+def test_a_wrong_row_is_put_right(how: Spoil, history: rules.History) -> None:
     """Whatever is wrong with it, and though its version is the cluster's."""
     create(history, instancetype="u1.small")
     history.spoil(where=WEB, how=how)
     history.settle()
 
 
-@pytest.mark.parametrize("of", [kube.VMS, kube.VMIS], ids=["machines", "instances"])
-@pytest.mark.parametrize("fault", machine.Fault)
+@pytest.mark.parametrize("of", [kubernetes.VMS, kubernetes.VMIS], ids=["machines", "instances"])
+@pytest.mark.parametrize("fault", rules.Fault)
 def test_a_list_that_fails_midway_deletes_nobody(
-    fault: machine.Fault, of: kube.Resource, history: machine.History
+    fault: rules.Fault, of: kubernetes.Resource, history: rules.History
 ) -> None:
     """And nothing that it would have deleted is missed by the next."""
     history.crowd(comes=True, fate=Fate.TOLD)

@@ -6,7 +6,8 @@ import dataclasses
 import pathlib
 import re
 
-from function import app, config, errors
+from function import config, errors
+from function.web import app
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()

@@ -14,7 +14,7 @@ import pytest
 from flask import testing
 from hypothesis import strategies
 
-from function import config, service
+from function import config, wiring
 from tests import vsphere
 
 STRUCTURED = "application/cloudevents+json"
@@ -24,7 +24,7 @@ CE = {f"ce-{name}": value for name, value in EVENT.items()}
 
 def client(**environ: str) -> testing.FlaskClient:
     """The function with these settings."""
-    return service.build(config.Settings.from_env(environ)).app.test_client()
+    return wiring.build(config.Settings.from_env(environ)).app.test_client()
 
 
 def echo(

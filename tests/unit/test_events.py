@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from werkzeug import test as werkzeug
 
 from function import errors, events
+from function.web import cloudevents
 
 REQUIRED = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 
@@ -23,7 +24,7 @@ def read(headers: dict[str, Any], body: bytes = b"", content_type: str | None = 
     environ = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
     if content_type is not None:
         environ["CONTENT_TYPE"] = content_type
-    return events.from_wsgi(environ, body)
+    return cloudevents.from_wsgi(environ, body)
 
 
 def binary(body: bytes = b"", content_type: str | None = None, **attributes: str) -> events.Event:
@@ -237,7 +238,7 @@ def test_any_bytes_with_any_headers_are_events_or_a_sentence(
     environ |= {f"HTTP_CE_{name.upper().replace('-', '_')}": value for name, value in headers.items()}
     environ["CONTENT_TYPE"] = content_type
     try:
-        received = events.from_wsgi(environ, body)
+        received = cloudevents.from_wsgi(environ, body)
     except errors.BadEvent as exc:
         assert 0 < len(str(exc)) < 400
     else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from function import errors
-from function.inventory import group
+from function.inventory.storage import group_commit
 
 
 class Gate:
@@ -42,7 +42,7 @@ Submit = Callable[[str], "concurrent.futures.Future[Sequence[str]]"]
 
 
 def held(
-    gate: Gate, commit: group.GroupCommit[str, str], pool: concurrent.futures.Executor, items: str
+    gate: Gate, commit: group_commit.GroupCommit[str, str], pool: concurrent.futures.Executor, items: str
 ) -> list[concurrent.futures.Future[Sequence[str]]]:
     """Submit a first item, and the others while it is being written."""
     first = pool.submit(commit.submit, ["first"])
@@ -65,7 +65,7 @@ def test_a_single_request_is_written_at_once() -> None:
     """By its own thread, without a wait."""
     gate = Gate()
     gate.open.set()
-    commit = group.GroupCommit(gate.write, patience=5)
+    commit = group_commit.GroupCommit(gate.write, patience=5)
     assert commit.submit(["a", "b"]) == ["A", "B"]
     assert commit.submit(["c"]) == ["C"]
     assert gate.groups == [["a", "b"], ["c"]]
@@ -74,7 +74,7 @@ def test_a_single_request_is_written_at_once() -> None:
 def test_what_comes_during_a_write_shares_the_next(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """Two writes for six requests, and each gets its own results."""
     gate = Gate()
-    commit = group.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.write, patience=10)
     waiting = held(gate, commit, pool, "abcde")
     gate.open.set()
     assert [list(future.result(10)) for future in waiting] == [["FIRST"], ["A"], ["B"], ["C"], ["D"], ["E"]]
@@ -85,7 +85,7 @@ def test_what_comes_during_a_write_shares_the_next(pool: concurrent.futures.Thre
 def test_a_poisoned_request_fails_alone(pool: concurrent.futures.ThreadPoolExecutor, place: int) -> None:
     """Wherever it stands in the group."""
     gate = Gate(poison="abcde"[place])
-    commit = group.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.write, patience=10)
     waiting = held(gate, commit, pool, "abcde")
     gate.open.set()
     for letter, future in zip(["first", *"abcde"], waiting, strict=True):
@@ -100,7 +100,7 @@ def test_a_poisoned_request_fails_alone(pool: concurrent.futures.ThreadPoolExecu
 def test_a_failed_write_fails_its_group_and_not_the_next(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """503 for all that was in it; the next request tries anew."""
     gate = Gate()
-    commit = group.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.write, patience=10)
     waiting = held(gate, commit, pool, "abc")
     gate.failure = errors.DatabaseUnavailable("gone")
     gate.open.set()
@@ -114,7 +114,7 @@ def test_a_failed_write_fails_its_group_and_not_the_next(pool: concurrent.future
 def test_a_request_waits_no_longer_than_its_patience(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """While somebody else's write hangs; and what it gave up is not written behind its back."""
     gate = Gate()
-    commit = group.GroupCommit(gate.write, patience=0.2)
+    commit = group_commit.GroupCommit(gate.write, patience=0.2)
     first, impatient = held(gate, commit, pool, "a")
     with pytest.raises(errors.DatabaseUnavailable):
         impatient.result(10)
@@ -127,7 +127,7 @@ def test_a_request_waits_no_longer_than_its_patience(pool: concurrent.futures.Th
 def test_a_leader_that_waited_has_less_time_left(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """The patience is for the whole wait: for others' writes and for one's own."""
     gate = Gate()
-    commit = group.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.write, patience=10)
     waiting = held(gate, commit, pool, "a")
     threading.Event().wait(0.2)
     gate.open.set()
@@ -140,7 +140,7 @@ def test_a_leader_that_waited_has_less_time_left(pool: concurrent.futures.Thread
 def test_a_leader_with_no_time_left_leaves_the_lead(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """Its end would be the end of its whole group."""
     gate = Gate()
-    commit = group.GroupCommit(gate.write, patience=1)
+    commit = group_commit.GroupCommit(gate.write, patience=1)
     first, tired = held(gate, commit, pool, "a")
     threading.Event().wait(0.95)
     fresh = pool.submit(commit.submit, ["b"])
@@ -156,7 +156,7 @@ def test_a_leader_with_no_time_left_leaves_the_lead(pool: concurrent.futures.Thr
 def test_a_group_has_an_end(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """No group is larger than asked; a single request may be."""
     gate = Gate()
-    commit = group.GroupCommit(gate.write, most=2, patience=10)
+    commit = group_commit.GroupCommit(gate.write, most=2, patience=10)
     waiting = held(gate, commit, pool, "abcde")
     gate.open.set()
     for future in waiting:
@@ -169,7 +169,7 @@ def test_many_threads_are_all_told(pool: concurrent.futures.ThreadPoolExecutor) 
     """Nobody is forgotten, nothing is written twice."""
     gate = Gate()
     gate.open.set()
-    commit = group.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.write, patience=10)
     results = list(pool.map(lambda number: commit.submit([f"v{number}"]), range(2000)))
     assert [list(result) for result in results] == [[f"V{number}"] for number in range(2000)]
     assert sorted(gate.stored) == sorted(f"v{number}" for number in range(2000))

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from function import errors, events
-from function.inventory import instance, versions
+from function.inventory.mapping import instance, versions
 from tests import mutations
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vmi").glob("*.json"))

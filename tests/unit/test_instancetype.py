@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from function import errors
-from function.inventory import instancetype
+from function.inventory.mapping import instancetype
 from tests import mutations
 
 SAMPLES = pathlib.Path(__file__).parent.parent / "events" / "vm"

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from function import masking
+from function.echo import masking
 
 SECRET = "S3CRET"
 JSON = strategies.recursive(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lightkube.utils import quantity as lightkube
 
 from function import errors
-from function.inventory import quantity
+from function.inventory.mapping import quantity
 
 RIGHT = {
     "8Gi": 8589934592,

@@ -13,11 +13,14 @@ import pytest
 from hypothesis import strategies as st
 
 from function import __main__, config, errors, events
-from function.inventory import command, instance, listing, reconcile, report, versions, vm
+from function.cli import reconcile
+from function.inventory.mapping import instance, versions, vm
+from function.inventory.reconcile import report, snapshot
+from function.inventory.reconcile import run as reconciliation
 from tests import machines
 
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
-MOMENT = listing.Moment(epoch=1, version=100, began=NOW)
+MOMENT = snapshot.Moment(epoch=1, version=100, began=NOW)
 LISTED = 50
 
 
@@ -25,21 +28,21 @@ def listed(number: int = LISTED) -> versions.Change:
     """A machine of the list, as it was mapped."""
     item = machines.vm("web")
     item["metadata"]["resourceVersion"] = str(number)
-    attributes = {"id": "reconcile-100", "type": reconcile.UPDATED, "time": NOW}
+    attributes = {"id": "reconcile-100", "type": reconciliation.UPDATED, "time": NOW}
     return vm.change(events.Event(attributes, item), cluster_name="east")
 
 
-def standing(number: int = 40, step: int = versions.UPDATE, **known: Any) -> listing.Standing:
+def standing(number: int = 40, step: int = versions.UPDATE, **known: Any) -> snapshot.Standing:
     """How the ledger stands to it."""
     found: dict[str, Any] = {"lives": True, "epoch": 1, "shape": versions.OBJECT, "recent": False, **known}
     version = versions.Version(number, known.pop("time", None), step)
     found.pop("time", None)
-    return listing.Standing(version=version, resource_version=number, **found)
+    return snapshot.Standing(version=version, resource_version=number, **found)
 
 
-def decided(known: listing.Standing | None) -> versions.Change | None:
+def decided(known: snapshot.Standing | None) -> versions.Change | None:
     """What is to be written."""
-    return reconcile.decide(listing.MACHINES, listed(), known, MOMENT)
+    return reconciliation.decide(snapshot.MACHINES, listed(), known, MOMENT)
 
 
 def payload(change: versions.Change) -> dict[str, Any]:
@@ -52,27 +55,27 @@ def test_what_the_ledger_does_not_know_is_added() -> None:
     """By its own version."""
     change = decided(None)
     assert change is not None
-    assert (change.row.type, change.version) == (reconcile.ADDED, versions.Version(LISTED, None, versions.UPDATE))
+    assert (change.row.type, change.version) == (reconciliation.ADDED, versions.Version(LISTED, None, versions.UPDATE))
 
 
 @pytest.mark.parametrize(
     ("known", "number", "dated", "kind"),
     [
-        (standing(40), 50, False, reconcile.UPDATED),
-        (standing(40, lives=False), 50, False, reconcile.ADDED),
-        (standing(-1, time=NOW), 50, False, reconcile.UPDATED),
-        (standing(500, epoch=0), 50, False, reconcile.UPDATED),
-        (standing(50, versions.ADD), 50, False, reconcile.UPDATED),
-        (standing(50, shape=versions.FLAT), 50, False, reconcile.UPDATED),
-        (standing(50), 100, False, reconcile.UPDATED),
-        (standing(50, versions.DELETE, lives=False), 100, False, reconcile.ADDED),
-        (standing(70), 100, False, reconcile.UPDATED),
-        (standing(100), 100, True, reconcile.UPDATED),
-        (standing(100, versions.DELETE, lives=False), 100, True, reconcile.ADDED),
+        (standing(40), 50, False, reconciliation.UPDATED),
+        (standing(40, lives=False), 50, False, reconciliation.ADDED),
+        (standing(-1, time=NOW), 50, False, reconciliation.UPDATED),
+        (standing(500, epoch=0), 50, False, reconciliation.UPDATED),
+        (standing(50, versions.ADD), 50, False, reconciliation.UPDATED),
+        (standing(50, shape=versions.FLAT), 50, False, reconciliation.UPDATED),
+        (standing(50), 100, False, reconciliation.UPDATED),
+        (standing(50, versions.DELETE, lives=False), 100, False, reconciliation.ADDED),
+        (standing(70), 100, False, reconciliation.UPDATED),
+        (standing(100), 100, True, reconciliation.UPDATED),
+        (standing(100, versions.DELETE, lives=False), 100, True, reconciliation.ADDED),
     ],
 )
 def test_what_the_ledger_has_otherwise_is_outranked(
-    known: listing.Standing, number: int, dated: bool, kind: str
+    known: snapshot.Standing, number: int, dated: bool, kind: str
 ) -> None:
     """By the machine's own version where that is enough, else by the list's, else by that and its time."""
     change = decided(known)
@@ -87,7 +90,7 @@ def test_what_the_ledger_has_otherwise_is_outranked(
 @pytest.mark.parametrize(
     "known", [standing(101), standing(101, versions.DELETE, lives=False), standing(-1, recent=True)]
 )
-def test_what_came_after_the_list_is_left_alone(known: listing.Standing) -> None:
+def test_what_came_after_the_list_is_left_alone(known: snapshot.Standing) -> None:
     """The list is older."""
     assert decided(known) is None
 
@@ -117,7 +120,7 @@ def test_what_is_written_is_kept(
 def test_a_delete_says_what_was_last_known() -> None:
     """Dated by the list; an instance is gone."""
     row = listed().row
-    change = reconcile.gone(listing.MACHINES, listing.Lost(row, 1, versions.Version(50, None, 1)), MOMENT)
+    change = reconciliation.gone(snapshot.MACHINES, snapshot.Lost(row, 1, versions.Version(50, None, 1)), MOMENT)
     assert isinstance(change.row, vm.VirtualMachine)
     assert change.version == versions.Version(100, None, versions.DELETE)
     assert (change.row.resource_version, change.row.time, change.row.deleted_at) == (100, NOW, NOW)
@@ -125,8 +128,8 @@ def test_a_delete_says_what_was_last_known() -> None:
     ran = instance.Instance(
         type="x", id="x", name="web", namespace="shop", cluster="east", owner_uid="u", phase="Failed"
     )
-    change = reconcile.gone(
-        listing.INSTANCES, listing.Lost(ran, 1, versions.Version(100, NOW - datetime.timedelta(1), 1)), MOMENT
+    change = reconciliation.gone(
+        snapshot.INSTANCES, snapshot.Lost(ran, 1, versions.Version(100, NOW - datetime.timedelta(1), 1)), MOMENT
     )
     assert isinstance(change.row, instance.Instance)
     assert (change.row.phase, change.key) == ("Gone", ("east", "shop", "web", "u"))
@@ -139,7 +142,7 @@ def test_a_delete_says_what_was_last_known() -> None:
 )
 def test_few_deletes_and_a_small_share_are_no_mistake(deletes: int, live: int, percent: int, too_many: bool) -> None:
     """It takes both, more than 10 and more than the share."""
-    assert reconcile.too_many(deletes, live, percent) is too_many
+    assert reconciliation.too_many(deletes, live, percent) is too_many
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_few_deletes_and_a_small_share_are_no_mistake(deletes: int, live: int, p
 def test_a_list_with_a_nameless_object_is_no_list(metadata: Any) -> None:
     """It cannot say what is gone."""
     with pytest.raises(errors.Unavailable, match="virtualmachines holds an object without a name"):
-        reconcile._named(listing.MACHINES, {"metadata": metadata})
+        reconciliation._named(snapshot.MACHINES, {"metadata": metadata})
 
 
 # What it says
@@ -169,20 +172,20 @@ def test_a_list_with_a_nameless_object_is_no_list(metadata: Any) -> None:
 )
 def test_a_run_comes_to_an_outcome(done: dict[str, Any], outcome: str) -> None:
     """Looked-up sizes are no repair."""
-    run = reconcile.Run(cluster="east", **done)
+    run = reconciliation.Run(cluster="east", **done)
     run.finish()
     assert run.outcome == outcome
-    assert command.EXIT_CODES[run.outcome] == {"clean": 0, "repaired": 3, "failed": 5}[outcome]
+    assert reconcile.EXIT_CODES[run.outcome] == {"clean": 0, "repaired": 3, "failed": 5}[outcome]
 
 
 def test_a_summary_is_in_words() -> None:
     """What did not happen is not said."""
-    run = reconcile.Run(cluster="east", outcome="repaired", seen=12, missed_adds=2, list_version=7, seconds=1.25)
-    assert command.summary(run) == [
+    run = reconciliation.Run(cluster="east", outcome="repaired", seen=12, missed_adds=2, list_version=7, seconds=1.25)
+    assert reconcile.summary(run) == [
         "east: repaired; 12 virtual machines in the cluster, list version 7, 1.2 s",
         "       2 added",
     ]
-    assert command.summary(dataclasses.replace(run, dry_run=True))[1] == "       2 would be added"
+    assert reconcile.summary(dataclasses.replace(run, dry_run=True))[1] == "       2 would be added"
 
 
 def test_the_table_has_one_head() -> None:
@@ -212,7 +215,7 @@ def test_the_help_names_each_exit_code(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         __main__.parser().parse_args(["reconcile", "--help"])
     said = capsys.readouterr().out
-    for outcome, code in command.EXIT_CODES.items():
+    for outcome, code in reconcile.EXIT_CODES.items():
         assert f"  {code}  {outcome}" in said
 
 

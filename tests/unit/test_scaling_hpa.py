@@ -11,19 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from function import errors, events
-from function.scaling import hpa
+from function.scaling import occurrences
+from function.web import cloudevents
 from tests import cluster
 
 
-def read(document: dict[str, Any], cluster_name: str = "default") -> hpa.Occurrence | None:
+def read(document: dict[str, Any], cluster_name: str = "default") -> occurrences.Occurrence | None:
     """Read a CloudEvent's JSON."""
     import json
 
-    [event] = events.from_wsgi({"CONTENT_TYPE": cluster.STRUCTURED}, json.dumps(document).encode())
-    return hpa.occurrence(event, cluster_name=cluster_name)
+    [event] = cloudevents.from_wsgi({"CONTENT_TYPE": cluster.STRUCTURED}, json.dumps(document).encode())
+    return occurrences.occurrence(event, cluster_name=cluster_name)
 
 
-def known(document: dict[str, Any], cluster_name: str = "default") -> hpa.Occurrence:
+def known(document: dict[str, Any], cluster_name: str = "default") -> occurrences.Occurrence:
     """Read a CloudEvent that is an occurrence."""
     found = read(document, cluster_name)
     assert found is not None
@@ -201,7 +202,7 @@ def test_any_content_gives_an_occurrence_or_nothing_or_a_bad_event(change: dict[
     data = {**copy.deepcopy(cluster.sample("up")["data"]), **change}
     event = events.Event({"id": "1", "source": "s", "type": "dev.knative.apiserver.resource.add"}, data)
     try:
-        found = hpa.occurrence(event, cluster_name="default")
+        found = occurrences.occurrence(event, cluster_name="default")
     except errors.BadEvent:
         return
     assert found is None or len(found.key) == 64

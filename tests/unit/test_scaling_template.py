@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from function import errors
-from function.scaling import hpa, template
+from function.scaling import occurrences, template
 
-OCCURRENCE = hpa.Occurrence(
+OCCURRENCE = occurrences.Occurrence(
     cluster="west",
     namespace="shop",
     name="cart",

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 from function import errors, events
-from function.inventory import shapes, vm
+from function.inventory.mapping import shapes, vm
+from function.web import cloudevents
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
 WHOLE: dict[str, Any] = json.loads((SAMPLES[0].parent / "storage.json").read_text())["object"]
@@ -37,7 +38,7 @@ JSON = st.recursive(
 def read(body: bytes, known: dict[str, events.Shape], *, deleted: bool = False) -> events.Event:
     """Read an event in binary mode: an update, or a delete that only its object dates."""
     environ = {**ENVIRON, "HTTP_CE_TYPE": DELETE} if deleted else {**ENVIRON, "HTTP_CE_TIME": "2026-10-01T00:00:00Z"}
-    [event] = events.from_wsgi(environ, body, known)
+    [event] = cloudevents.from_wsgi(environ, body, known)
     return event
 
 

@@ -17,8 +17,8 @@ import jsonata
 import pytest
 from hypothesis import strategies as st
 
-from function import events
-from function.inventory import versions, vm
+from function.inventory.mapping import versions, vm
+from function.web import cloudevents
 from tests import manifests
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
@@ -76,7 +76,7 @@ def trimmed(event: Object) -> Object:
 def row(event: Object) -> vm.VirtualMachine:
     """The ledger's row for a structured event, through the receiver's own door."""
     body = json.dumps(event).encode()
-    [read] = events.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, body)
+    [read] = cloudevents.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, body)
     found = vm.change(read, cluster_name="unnamed").row
     assert isinstance(found, vm.VirtualMachine)
     return found

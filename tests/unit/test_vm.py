@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from function import errors, events
-from function.inventory import versions, vm
+from function.inventory.mapping import versions, vm
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
 ADD, UPDATE, DELETE = list(versions.STEPS)[:3]

@@ -1,0 +1,175 @@
+"""The command ``python -m function reconcile``: its options, what it says, how it is stopped, its exit codes.
+
+In a terminal: a bar on standard error while it works, and what became of it in words on standard output.
+Otherwise: the log's lines as JSON on standard error, of which the last says what became of it, and that as one line of
+JSON on standard output. What a dry run found is a table on standard output in both, with the words below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import logging.config
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from function import config, logs
+from function.inventory.reconcile import report
+
+if TYPE_CHECKING:
+    from function.inventory.reconcile import run as reconciliation
+
+log = logging.getLogger(__name__)
+
+EXIT_CODES = {"clean": 0, "repaired": 3, "refused": 4, "failed": 5}
+MOST_IN_PAGE = 10_000
+HELP = """\
+The first run fills the ledger; each later one finds what no event told. It lists the cluster's VirtualMachines and
+their running instances, writes what differs, and deletes what is in the ledger and not in a list that was read to its
+end. It can be run at any time, beside the receiver, and again after any failure.
+
+exit codes:
+  0  clean     the ledger was as the cluster is
+  3  repaired  something was missing and was written (0 with --repaired-ok, which a CronJob wants)
+  4  refused   going on might destroy something, or the set-up is wrong; nothing was deleted, and the sentence says what
+               to do
+  5  failed    the API or the database broke off, or an object cannot be read; run it again
+
+In a dry run they say what a real one would have come to. Each run is a row of the table reconcile_runs.
+
+examples:
+  python -m function reconcile --dry-run        what would change?
+  python -m function reconcile                  change it
+  python -m function reconcile --force          yes, so many virtual machines are gone
+  python -m function reconcile --accept-rewind  yes, the cluster was restored from a backup
+  psql -c 'SELECT * FROM reconcile_runs ORDER BY run DESC LIMIT 10'
+
+The database is named as for migrate, the cluster by KUBECONFIG or by the ServiceAccount of the Pod, and its name in the
+ledger by CLUSTER_NAME. It needs list of virtualmachines and virtualmachineinstances, and get of the namespace
+kube-system, of controllerrevisions and of virtualmachines/expand-spec.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--dry-run", action="store_true", help="print what would change as a table; change nothing")
+    parser.add_argument(
+        "--force", action="store_true", help="delete more than RECONCILE_MAX_DELETES percent of the virtual machines"
+    )
+    parser.add_argument(
+        "--accept-rewind",
+        action="store_true",
+        help="the cluster was restored from a backup and counts resource versions from lower again",
+    )
+    parser.add_argument(
+        "--accept-cluster", action="store_true", help="another cluster has taken the place of the one of this name"
+    )
+    parser.add_argument("--repaired-ok", action="store_true", help="exit with 0, not 3, when something was repaired")
+    parser.add_argument(
+        "--page-size", type=_page_size, default=500, metavar="N", help="objects in a page of the list (500)"
+    )
+
+
+class _AroundBar(logging.StreamHandler[TextIO]):
+    """Writes log lines in the place of the bar, which is drawn again below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream.write(report.CLEAR)
+        super().emit(record)
+
+
+def _page_size(text: str) -> int:
+    """Read the option --page-size."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_IN_PAGE):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_IN_PAGE}")
+    return int(text)
+
+
+def run(settings: config.Settings, given: argparse.Namespace) -> int:
+    """Run a reconcile as a command with the options that were given; return the exit code."""
+    from function.inventory.reconcile import run as reconciliation
+
+    options = reconciliation.Options(
+        dry_run=given.dry_run,
+        force=given.force,
+        accept_rewind=given.accept_rewind,
+        accept_cluster=given.accept_cluster,
+        page=given.page_size,
+    )
+    terminal = sys.stderr.isatty()
+    _configure_logs(settings.log_level, terminal=terminal)
+    talk = report.Report(sys.stdout, sys.stderr if terminal else None)
+    with _stoppable(reconciliation.Stopped):
+        done = reconciliation.run(settings, options, talk)
+    talk.close()
+    _tell(done, terminal=terminal)
+    _print(done)
+    return 0 if given.repaired_ok and done.outcome == "repaired" else EXIT_CODES[done.outcome]
+
+
+def _configure_logs(level: str, *, terminal: bool) -> None:
+    logging.config.dictConfig(logs.configuration("WARNING" if terminal else level))
+    if terminal:
+        handler = _AroundBar(sys.stderr)
+        handler.setFormatter(logs.TerminalFormatter())
+        logging.getLogger().handlers[:] = [handler]
+
+
+@contextlib.contextmanager
+def _stoppable(stopped: type[BaseException]) -> Iterator[None]:
+    """Raise ``stopped`` at the first signal to end; while that is dealt with, which takes seconds, ignore others."""
+    names = (signal.SIGTERM, signal.SIGINT)
+
+    def stop(number: int, _frame: object) -> None:
+        for each in names:
+            signal.signal(each, signal.SIG_IGN)
+        raise stopped(signal.Signals(number).name)
+
+    before: dict[signal.Signals, Any] = {each: signal.signal(each, stop) for each in names}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _tell(done: reconciliation.Run, *, terminal: bool) -> None:
+    """Say on standard error what became of a run; in a terminal only what went wrong."""
+    if not terminal:
+        level = logging.ERROR if done.outcome in ("refused", "failed") else logging.INFO
+        log.log(level, "the reconcile is done", extra={"action": "reconcile.done", **dataclasses.asdict(done)})
+    elif done.error:
+        sys.stderr.write(f"vmledger: {done.error}\n")
+
+
+def _print(done: reconciliation.Run) -> None:
+    """Say on standard output what became of a run: to a person in words, to a program as JSON."""
+    words = sys.stdout.isatty() or done.dry_run
+    try:
+        sys.stdout.write("\n".join(summary(done) if words else [json.dumps(dataclasses.asdict(done))]) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush says nothing
+
+
+def summary(done: reconciliation.Run) -> list[str]:
+    """Return what became of a run, in words."""
+    version = "" if done.list_version is None else f", list version {done.list_version}"
+    told = f"{done.cluster}: {done.outcome}; {done.seen} virtual machines in the cluster{version}, {done.seconds:.1f} s"
+    would = "would be " if done.dry_run else ""
+    counts = {
+        f"{would}added": done.missed_adds,
+        f"{would}updated": done.missed_updates,
+        f"{would}deleted": done.missed_deletes,
+        f"running instances {would}updated": done.instances,
+        "sizes looked up": done.sized,
+        "not readable": done.unreadable,
+    }
+    return [told, *(f"{count:>8} {what}" for what, count in counts.items() if count)]

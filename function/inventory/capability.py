@@ -1,0 +1,118 @@
+"""The inventory as a capability: events about virtual machines and their instances in, an acknowledged ledger out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from function import config, errors, events
+from function.clients import kubernetes, postgres
+from function.inventory import references
+from function.inventory.mapping import flat, instance, versions, vm
+from function.inventory.storage import group_commit, store
+
+log = logging.getLogger(__name__)
+
+FOREIGN = "no virtual machine's"
+READING_SECONDS = 45.0
+"""For all objects that a request refers to; the Service answers 504 after 90 seconds."""
+
+Prepared = versions.Change | references.Reference
+_MAKE: dict[str, Callable[..., versions.Change | None]] = {vm.KIND: vm.change, instance.KIND: instance.change}
+
+
+class Ledger:
+    """Turns events into changes (:meth:`prepare`, pure) and stores them (:meth:`perform`)."""
+
+    def __init__(
+        self, settings: config.Settings, db: postgres.Database | None, api: kubernetes.Kube | None = None
+    ) -> None:
+        self._cluster_name = settings.cluster_name
+        self._groups: list[tuple[type[versions.Row], group_commit.GroupCommit[versions.Change, store.Outcome]]] = []
+        self._reader: references.Reader | None = None
+        if db is None:
+            return
+        tables = store.Store(db)
+        self._groups = [
+            (vm.VirtualMachine, group_commit.GroupCommit(tables.write, patience=settings.db_timeout)),
+            (instance.Instance, group_commit.GroupCommit(tables.write_instances, patience=settings.db_timeout)),
+        ]
+        if api is not None:
+            self._reader = references.Reader(api, tables)
+
+    def prepare(self, event: events.Event) -> Prepared | None:
+        """Return what ``event`` changes, or refers to; None where that is no virtual machine of KubeVirt.
+
+        Raises :class:`errors.BadEvent` where it can never be stored, :class:`errors.Refused` where never here.
+        """
+        if not _is_kubevirt(event):
+            return None
+        if not self._groups:
+            raise errors.Refused(postgres.NOT_CONFIGURED)
+        kind = _kind(event)
+        if not event.type.startswith(references.PREFIX):
+            return _MAKE[kind](event, cluster_name=self._cluster_name)
+        if self._reader is None:
+            raise errors.Refused(references.NO_API.format(kind=kind))
+        cluster = flat.text(event.attributes, "cluster") or self._cluster_name
+        if cluster != self._cluster_name:
+            own = errors.shown(self._cluster_name)
+            raise errors.Refused(references.ELSEWHERE.format(kind=kind, cluster=errors.shown(cluster), own=own))
+        return references.reference(event, kind, cluster)
+
+    def perform(self, prepared: Sequence[Prepared]) -> list[str]:
+        """Store what was prepared; return what became of each, in a word, once all is committed.
+
+        Raises where any of it was not stored; the rest may be, and may be stored again.
+        """
+        until = time.monotonic() + READING_SECONDS
+        changes = [each if isinstance(each, versions.Change) else self._read(each, until) for each in prepared]
+        done: dict[int, str] = {}
+        for kind, commits in self._groups:
+            chosen = [change for change in changes if change is not None and isinstance(change.row, kind)]
+            if chosen:
+                for change, outcome in zip(chosen, commits.submit(chosen), strict=True):
+                    done[id(change)] = outcome.value
+                    _warn(change, outcome)
+        return [done.get(id(change), FOREIGN) for change in changes]
+
+    def _read(self, named: references.Reference, until: float) -> versions.Change | None:
+        if self._reader is None:
+            raise errors.Refused(references.NO_API.format(kind=named.kind))
+        if time.monotonic() > until:
+            raise errors.Unavailable("there was no time to read all objects that the request refers to")
+        return self._reader.change(named)
+
+
+def _kind(event: events.Event) -> str:
+    kind = event.attributes.get("kind")
+    if kind is None and isinstance(event.data, dict):
+        kind = event.data.get("kind")
+    return instance.KIND if kind == instance.KIND else vm.KIND
+
+
+def _is_kubevirt(event: events.Event) -> bool:
+    """Whether the object's API group, where the event names one, is KubeVirt's."""
+    version = event.attributes.get("apiversion")
+    if version is None and isinstance(event.data, dict):
+        version = event.data.get("apiVersion")
+    return version is None or str(version).startswith(vm.GROUP)
+
+
+def _warn(change: versions.Change, outcome: store.Outcome) -> None:
+    if outcome is not store.Outcome.OUTRANKED and (change.version.number >= 0 or change.version.time is not None):
+        return
+    cluster, namespace, name = change.key[:3]
+    place = {"id": change.row.id, "cluster": cluster, "object": f"{namespace}/{name}"}
+    if outcome is store.Outcome.OUTRANKED:
+        log.warning(
+            "the VM is tracked by resourceVersion, and this event carries none: kept in the history, the state stays;"
+            " send the object or the attribute resourceversion",
+            extra={"action": "vm.outranked", **place},
+        )
+    else:
+        log.warning(
+            "the event has neither a resourceVersion nor a time: it cannot be ordered and counts as the oldest",
+            extra={"action": "vm.unordered", **place},
+        )

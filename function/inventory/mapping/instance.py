@@ -1,0 +1,173 @@
+"""CloudEvent about a KubeVirt VirtualMachineInstance -> one change of what is known of a machine's run time; pure.
+
+A VirtualMachine says what was asked for; its instance says what runs: where, with which addresses, how large.
+There is one shape, the object, whole or trimmed; what a trimmed one does not carry is None.
+An instance that no VirtualMachine owns is no machine of the ledger, and makes no change.
+Shape of the object: KubeVirt ``api/core/v1/types.go``; what the status says from the first event on:
+``pkg/defaults/defaults.go``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from typing import Any
+
+from function import errors, events
+from function.inventory.mapping import fields, flat, quantity, versions, vm_object
+
+KIND = "VirtualMachineInstance"
+GONE = "Gone"
+"""The phase of an instance that was deleted; one that ended by itself stays Succeeded or Failed until then."""
+
+_MACHINE_GROUP, _MACHINE = "kubevirt.io/", "VirtualMachine"
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class Instance(versions.Row, frozen=True, kw_only=True, omit_defaults=True):
+    """What one event says of a running instance; texts are as KubeVirt spells them.
+
+    uid: the instance's own, new at each start. owner_uid: the VirtualMachine's, by which the two are joined.
+    ip_addresses: of all interfaces, each once, in their order; empty where there are interfaces and no addresses.
+    """
+
+    owner_uid: str
+    uid: str | None = None
+    node: str | None = None
+    ip_addresses: list[str] | None = None
+    guest_os: str | None = None
+    phase: str | None = None
+    live_vcpus: int | None = None
+    live_memory_bytes: int | None = None
+    deleted_at: datetime.datetime | None = None
+
+
+LIMITS: versions.Limits = [
+    ("live_vcpus", versions.INT4),
+    ("resource_version", versions.INT8),
+    ("live_memory_bytes", versions.INT8),
+]
+
+
+def change(event: events.Event, *, cluster_name: str, number: int | None = None) -> versions.Change | None:
+    """Return the change that ``event`` makes; None where no VirtualMachine owns the instance.
+
+    cluster_name: for events that carry no ``cluster``. number: the version's where it is not the resource version.
+
+    Raises :class:`errors.BadEvent` where the event can never be a row.
+    """
+    known = _facts(event)
+    if known["owner_uid"] is None:
+        return None
+    for name in ("name", "namespace"):
+        if not known[name]:
+            raise errors.BadEvent(f"the {KIND} has no {name}")
+    known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
+    asked = known.pop("deleted_at")
+    if versions.STEPS[event.type] == versions.DELETE:
+        known |= {"phase": GONE, "deleted_at": event.time or asked or _EPOCH}
+    row = Instance(type=event.type, id=event.id, time=event.time, **known)
+    return ordered(row, number=number)
+
+
+def ordered(row: Instance, *, number: int | None = None) -> versions.Change:
+    """Return the change that a row is; number: the version's where it is not the resource version."""
+    return versions.change(row, versions.OBJECT, limits=LIMITS, key=(row.owner_uid,), number=number)
+
+
+def facts(instance: fields.Object) -> dict[str, Any]:
+    """Return the facts by column; raise :class:`errors.BadEvent` where the object has another shape.
+
+    deleted_at is when the deletion was asked for: the instance may live on for its grace period.
+    """
+    data = fields.Node(instance)
+    metadata, status = data.object("metadata"), data.object("status")
+    domain = data.object("spec").object("domain")
+    return {
+        "name": metadata.name("name"),
+        "namespace": metadata.name("namespace"),
+        "uid": metadata.text("uid"),
+        "owner_uid": _owner(metadata),
+        "resource_version": metadata.digits("resourceVersion"),
+        "node": status.text("nodeName"),
+        "ip_addresses": _addresses(status),
+        "guest_os": status.object("guestOSInfo").text("prettyName"),
+        "phase": status.text("phase"),
+        "live_vcpus": _vcpus(status, domain),
+        "live_memory_bytes": _memory_bytes(status, domain),
+        "deleted_at": metadata.time("deletionTimestamp"),
+    }
+
+
+def _facts(event: events.Event) -> dict[str, Any]:
+    match event.data:
+        case dict() as data if data:
+            return facts(data)
+        case None | {}:
+            raise errors.BadEvent(f"the event holds no {KIND}: it has no data")
+        case _:
+            raise errors.BadEvent(f"the data is no {KIND}: it is no JSON object")
+
+
+def _owner(metadata: fields.Node) -> str | None:
+    """Return the uid of the VirtualMachine that owns the instance, its controller before any other."""
+    owners = [owner for owner in metadata.objects("ownerReferences") if _is_machine(owner)]
+    if not owners:
+        return None
+    owner = next((owner for owner in owners if owner.items.get("controller") is True), owners[0])
+    uid = owner.text("uid")
+    if uid is None:
+        raise errors.BadEvent(f"{owner.path('uid')} is missing")
+    if len(uid.encode(errors="replace")) > versions.KEY_BYTES:
+        raise errors.BadEvent(f"{owner.path('uid')} is longer than {versions.KEY_BYTES} bytes")
+    return uid
+
+
+def _is_machine(owner: fields.Node) -> bool:
+    return owner.name("kind") == _MACHINE and (owner.name("apiVersion") or "").startswith(_MACHINE_GROUP)
+
+
+def _addresses(status: fields.Node) -> list[str] | None:
+    """Return the addresses of all interfaces; None where the status knows no interfaces yet."""
+    if status.items.get("interfaces") is None:
+        return None
+    found: list[str | None] = []
+    for interface in status.objects("interfaces"):
+        found += _texts(interface, "ipAddresses") or [interface.text("ipAddress")]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _texts(node: fields.Node, key: str) -> list[str]:
+    """Return the texts of the list at ``key``, without empty ones."""
+    items = node.items.get(key) or []
+    if isinstance(items, list) and all(item is None or isinstance(item, str) for item in items):
+        return [fields.clean(item) for item in items if item]
+    raise errors.BadEvent(f"{node.path(key)} is no list of texts")
+
+
+def _vcpus(status: fields.Node, domain: fields.Node) -> int | None:
+    """Return the guest's vCPUs: what runs now, else what the domain was defined with.
+
+    While sockets are plugged in, the domain already asks for what the status does not have yet.
+    """
+    topology = status.object("currentCPUTopology")
+    counts = [topology.whole(part) or 0 for part in ("cores", "sockets", "threads")]
+    if min(counts) < 0:
+        raise errors.BadEvent(f"{status.path('currentCPUTopology')} has a negative count")
+    if any(counts):
+        return math.prod(count or 1 for count in counts)
+    return vm_object._cpus(domain)["vcpus"] if domain else None
+
+
+def _memory_bytes(status: fields.Node, domain: fields.Node) -> int | None:
+    """Return the guest's memory: what it has now, else had at boot, else what the domain was defined with.
+
+    Not guestRequested: that is what a plugging is on its way to, and may never reach.
+    """
+    memory = status.object("memory")
+    for key in ("guestCurrent", "guestAtBoot"):
+        amount = memory.quantity(key)
+        if amount is not None:
+            return quantity.whole(amount, memory.path(key))
+    asked: dict[str, Any] = vm_object._memory(domain)
+    return asked.get("memory_bytes")

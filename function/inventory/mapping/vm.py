@@ -1,0 +1,93 @@
+"""CloudEvent about a KubeVirt VirtualMachine -> one change of the ledger; pure.
+
+Three shapes give the same row where they carry the same facts: the whole object, the object that our EventTransform
+trimmed (the same mapping), and the published example's flat attributes.
+What an event does not carry is None.
+Rules for the guest's CPUs and memory: KubeVirt ``pkg/defaults/defaults.go``; run strategy: ``api/core/v1/types.go``.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from function import errors, events
+from function.inventory.mapping import fields, flat, versions, vm_object
+
+GROUP = "kubevirt.io/"
+KIND = "VirtualMachine"
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+class VirtualMachine(versions.Row, frozen=True, kw_only=True, omit_defaults=True):
+    """What one event says of a virtual machine; texts are as KubeVirt spells them."""
+
+    kind: str
+    uid: str | None = None
+    generation: int | None = None
+    cpucores: int | None = None
+    cpusockets: int | None = None
+    cputhreads: int | None = None
+    vcpus: int | None = None
+    memory: str | None = None
+    memory_bytes: int | None = None
+    storageclass: str | None = None
+    network: str | None = None
+    instancetype: str | None = None
+    preference: str | None = None
+    run_strategy: str | None = None
+    status: str | None = None
+    os: str | None = None
+    architecture: str | None = None
+    machine_type: str | None = None
+    disks: int | None = None
+    disk_bytes: int | None = None
+    labels: fields.Object | None = None
+    created_at: datetime.datetime | None = None
+    deleted_at: datetime.datetime | None = None
+
+
+COLUMNS: tuple[str, ...] = VirtualMachine.__struct_fields__
+LIMITS: versions.Limits = [
+    *((name, versions.INT4) for name in ("cpucores", "cpusockets", "cputhreads", "vcpus", "disks")),
+    *((name, versions.INT8) for name in ("resource_version", "generation", "memory_bytes", "disk_bytes")),
+]
+
+
+def change(event: events.Event, *, cluster_name: str, number: int | None = None) -> versions.Change:
+    """Return the change that ``event`` makes.
+
+    cluster_name: for events that carry no ``cluster``. number: the version's where it is not the resource version.
+
+    Raises :class:`errors.BadEvent` where the event can never be a row.
+    """
+    known, shape = _facts(event)
+    for name in ("name", "namespace"):
+        if not known[name]:
+            raise errors.BadEvent(f"the VirtualMachine has no {name}")
+    known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
+    known["kind"] = known["kind"] or flat.text(event.attributes, "kind") or KIND
+    asked = known.pop("deleted_at", None)
+    if versions.STEPS[event.type] == versions.DELETE:
+        known["deleted_at"] = event.time or asked or _EPOCH
+    row = VirtualMachine(type=event.type, id=event.id, time=event.time, **known)
+    return ordered(row, shape, number=number)
+
+
+def ordered(row: VirtualMachine, shape: int = versions.OBJECT, *, number: int | None = None) -> versions.Change:
+    """Return the change that a row is; number: the version's where it is not the resource version."""
+    return versions.change(row, shape, limits=LIMITS, number=number)
+
+
+def _facts(event: events.Event) -> tuple[dict[str, Any], int]:
+    """Return what the event says by column, and its shape: the more it can carry, the greater."""
+    match event.data:
+        case None | {} if not event.data:
+            return flat.facts(event.attributes), versions.FLAT
+        case dict() as data if flat.holds(data):
+            return flat.facts({**event.attributes, **data}), versions.FLAT
+        case dict() as data:
+            return vm_object.facts(data), versions.OBJECT
+        case _:
+            raise errors.BadEvent("the data is no VirtualMachine: it is no JSON object")

@@ -1,0 +1,1 @@
+"""The comparison of the ledger with the cluster's complete list, and its repair."""

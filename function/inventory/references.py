@@ -1,0 +1,94 @@
+"""Events of mode Reference: they only name an object, which is read from the Kubernetes API as it is now.
+
+What is there is stored as it is, by its own resource version.
+What is not there any more is deleted, by the event's time: the delete belongs to the version that the ledger knows,
+where that is not from a later event, and is older than anything with a higher resource version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Any
+
+import msgspec
+
+from function import errors, events
+from function.clients import kubernetes
+from function.inventory.mapping import instance, versions, vm
+from function.inventory.storage import store
+
+PREFIX = "dev.knative.apiserver.ref."
+UPDATED = PREFIX + "update"
+DELETED = PREFIX + "delete"
+NO_API = (
+    "the event only refers to a {kind}, and no access to the Kubernetes API is configured here to read it: set `mode:"
+    " Resource` in the ApiServerSource, or give vmledger the access (KUBECONFIG, or a ServiceAccount)"
+)
+ELSEWHERE = (
+    "the event only refers to a {kind} of the cluster {cluster}, and the Kubernetes API here is that of {own}, by"
+    " CLUSTER_NAME: set `mode: Resource` in that cluster's ApiServerSource, or run a vmledger there"
+)
+_RESOURCES = {vm.KIND: kubernetes.VMS, instance.KIND: kubernetes.VMIS}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """An event that names an object, and which."""
+
+    event: events.Event
+    kind: str
+    cluster: str
+    namespace: str
+    name: str
+
+
+def reference(event: events.Event, kind: str, cluster: str) -> Reference:
+    """Return what ``event`` names; raise :class:`errors.BadEvent` where it names nothing."""
+    data = event.data if isinstance(event.data, dict) else {}
+    named: list[str] = []
+    for part in ("namespace", "name"):
+        value = event.attributes.get(part) or data.get(part)
+        if not isinstance(value, str) or not value:
+            raise errors.BadEvent(f"the event refers to a {kind} and has no {part}")
+        named.append(value)
+    return Reference(event, kind, cluster, *named)
+
+
+class Reader:
+    """Turns references into changes."""
+
+    def __init__(self, api: kubernetes.Kube, tables: store.Store) -> None:
+        self._api = api
+        self._store = tables
+
+    def change(self, named: Reference) -> versions.Change | None:
+        """Return the change that a reference stands for now; None for an instance that no machine of ours owns.
+
+        Raises what :meth:`kube.Kube.get` and the database raise.
+        """
+        read = self._api.get(_RESOURCES[named.kind], namespace=named.namespace, name=named.name, surely=True)
+        if read is None:
+            return self._gone(named)
+        kind = UPDATED if named.event.type == DELETED else named.event.type  # it was made again since
+        event = events.Event({**named.event.attributes, "type": kind}, read)
+        make = vm.change if named.kind == vm.KIND else instance.change
+        return make(event, cluster_name=named.cluster)
+
+    def _gone(self, named: Reference) -> versions.Change | None:
+        when = named.event.time or datetime.datetime.now(datetime.UTC)
+        place = (named.cluster, named.namespace, named.name)
+        said: dict[str, Any] = {"type": DELETED, "id": named.event.id, "time": named.event.time, "deleted_at": when}
+        if named.kind == instance.KIND:
+            ran = self._store.instance(*place)
+            if ran is None:
+                return None
+            gone = msgspec.structs.replace(ran.row, **said, phase=instance.GONE)
+            return instance.ordered(gone, number=ran.number_at(when))
+        known = self._store.machine(*place)
+        if known is None:
+            unknown = vm.VirtualMachine(
+                cluster=named.cluster, namespace=named.namespace, name=named.name, kind=vm.KIND, **said
+            )
+            return vm.ordered(unknown, number=-1)
+        return vm.ordered(msgspec.structs.replace(known.row, **said), number=known.number_at(when))

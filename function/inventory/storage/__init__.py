@@ -1,0 +1,1 @@
+"""The ledger in Postgres: state, history and the counts beside them."""

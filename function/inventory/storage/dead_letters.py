@@ -1,0 +1,107 @@
+"""Table ``ledger_heard``: what each process heard, beside the time of the last event that the store writes there.
+
+Here are the dead letters: the requests that were refused for good, for Knative sends those to the dead letter sink.
+They are counted in memory and written down a moment later, by somebody else than who answers the request.
+Nothing of a refused request is kept, as anybody may send one; only that there was one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+
+from function import errors
+from function.clients import postgres
+
+log = logging.getLogger(__name__)
+
+WRITE_SECONDS = 1.0
+"""How long refusals are gathered before they are written; and how long the writing may take."""
+STINT_SECONDS = 24 * 3600.0
+GONE_DAYS = 30
+"""After so many days of silence a process is gone, and the row of what it heard is one with those of others."""
+
+COUNT = """
+INSERT INTO ledger_heard AS known (writer, cluster, kind, dead_letters) VALUES (%s, %s, '', %s)
+ON CONFLICT (writer, cluster, kind) DO UPDATE
+SET dead_letters = greatest(known.dead_letters, excluded.dead_letters), updated_at = now()
+"""
+"""The count of all, not of what is new: so it may be repeated when nobody knows whether it was committed."""
+
+MERGE = """
+WITH gone AS (
+    DELETE FROM ledger_heard WHERE updated_at < now() - make_interval(days => %s) AND writer <> 'gone' RETURNING *
+)
+INSERT INTO ledger_heard AS known (writer, cluster, kind, last_event_at, dead_letters, updated_at, first_at)
+SELECT 'gone', cluster, kind, max(last_event_at), sum(dead_letters), max(updated_at), min(first_at)
+FROM gone GROUP BY cluster, kind
+ON CONFLICT (writer, cluster, kind) DO UPDATE
+SET last_event_at = greatest(known.last_event_at, excluded.last_event_at),
+    dead_letters = known.dead_letters + excluded.dead_letters,
+    updated_at = greatest(known.updated_at, excluded.updated_at),
+    first_at = least(known.first_at, excluded.first_at)
+"""
+
+
+def merge_writers(cursor: postgres.Cursor) -> None:
+    """Make one row, of the writer 'gone', of the rows of all writers that are gone; what they say stays the same."""
+    cursor.execute(MERGE, [GONE_DAYS])
+
+
+class DeadLetters:
+    """Counts what this process refused for good."""
+
+    def __init__(self, db: postgres.Database, *, cluster: str) -> None:
+        self._database = db
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._awaited = False
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._writer = uuid.uuid4().hex
+        self._began = time.monotonic()
+        self._counted = self._written = 0
+
+    def count(self) -> None:
+        """Count one; it is written soon."""
+        with self._lock:
+            # A row that is merged starts again from nothing, so this process leaves its own long before that.
+            if self._counted == self._written and time.monotonic() - self._began > STINT_SECONDS:
+                self._begin()
+            self._counted += 1
+            awaited, self._awaited = self._awaited, True
+        if not awaited:
+            threading.Thread(target=self._write_soon, daemon=True).start()
+
+    def _write_soon(self) -> None:
+        time.sleep(WRITE_SECONDS)
+        with self._lock:
+            self._awaited = False
+        if not self._closed:
+            self.write()
+
+    def write(self) -> None:
+        """Write down what is not yet; without the database it stays in memory, for the next time."""
+        with self._lock:
+            writer, counted = self._writer, self._counted
+            if counted == self._written:
+                return
+        try:
+            self._database.run(
+                lambda cursor: cursor.execute(COUNT, [writer, self._cluster, counted]), timeout=WRITE_SECONDS
+            )
+        except errors.VmledgerError as exc:
+            log.info("dead letters are counted later: %s", exc, extra={"action": "heard.deferred"})
+            return
+        with self._lock:
+            if writer == self._writer:
+                self._written = max(self._written, counted)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._closed = True
+        self.write()

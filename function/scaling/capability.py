@@ -1,0 +1,196 @@
+"""Scaling as a capability: Events about HPAs in, notices at webhooks out, each occurrence once."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from function import config, errors, events
+from function.clients import kubernetes, postgres
+from function.scaling import address_policy, claims, occurrences, subscriptions, template
+
+if TYPE_CHECKING:
+    from function.scaling import sender
+
+log = logging.getLogger(__name__)
+
+BUDGET_SECONDS = 45.0
+"""How long a request may take in all: less than a claim's lease, and than the Trigger's timeout, a minute each."""
+FAILURE_THROTTLE = 600
+WARN_AGAIN_SECONDS = 60.0
+MOST_WARNED = 1000
+NO_API = "no Kubernetes API is configured here: the function must run in a cluster, or be given KUBECONFIG"
+_REFERENCE = "dev.knative.apiserver.ref."
+
+
+class Scaling:
+    """Turns Events into occurrences (:meth:`prepare`, pure) and tells them to webhooks (:meth:`perform`)."""
+
+    def __init__(self, settings: config.Settings, db: postgres.Database | None, api: kubernetes.Kube | None) -> None:
+        self._settings = settings
+        self._api = api
+        self._lookup = subscriptions.Lookup(api, settings) if api else None
+        kept = claims.kept_seconds(settings.hpa_max_age)
+        self._notices: claims.Notices = claims.Table(db, kept=kept) if db else claims.Memory(kept=kept)
+        self._lock = threading.Lock()
+        self._sender: sender.Sender | None = None
+        self._warned: set[tuple[str, str]] = set()
+        self._warn_at = 0.0
+
+    def prepare(self, event: events.Event) -> occurrences.Occurrence | None:
+        """Return the occurrence that ``event`` tells of; None where it is not about an HPA.
+
+        Raises :class:`errors.BadEvent` for an HPA's Event that cannot be read, :class:`errors.Refused` for one that
+        would notify where no Kubernetes API is configured.
+        """
+        if event.type.startswith(_REFERENCE):
+            self._warn_reference()
+            return None
+        occurrence = occurrences.occurrence(event, cluster_name=self._settings.cluster_name)
+        if occurrence is not None and self._lookup is None:
+            reasons = self._settings.hpa_reasons
+            if self._too_old(occurrence) or not (subscriptions.ALL in reasons or occurrence.reason in reasons):
+                return None
+            raise errors.Refused(NO_API)
+        return occurrence
+
+    def perform(self, occurrences: Sequence[occurrences.Occurrence]) -> list[str]:
+        """Tell each occurrence; return what became of each in a word, or raise where one was not told.
+
+        All are tried before anything is raised, trouble that may pass first, so that a retry finds the rest done.
+        """
+        until = time.monotonic() + BUDGET_SECONDS
+        outcomes: list[str] = []
+        failures: list[errors.VmledgerError] = []
+        for occurrence in occurrences:
+            try:
+                outcomes.append(self._handle(occurrence, until))
+            except errors.VmledgerError as exc:
+                failures.append(exc)
+        if failures:
+            raise next((exc for exc in failures if isinstance(exc, errors.Unavailable)), failures[0])
+        return outcomes
+
+    def close(self) -> None:
+        """Close the connections to webhooks."""
+        if self._sender is not None:
+            self._sender.close()
+
+    def _handle(self, occurrence: occurrences.Occurrence, until: float) -> str:
+        if self._lookup is None:
+            raise errors.Refused(NO_API)
+        if self._too_old(occurrence):
+            return "too old"
+        if time.monotonic() > until:
+            raise errors.Unavailable(
+                "there was no time left for all events of the request: the rest is to be sent again"
+            )
+        subscription = self._lookup.subscription(occurrence.namespace, occurrence.name)
+        if subscription is None:
+            return "not subscribed"
+        if not subscription.wants(occurrence.reason):
+            return "reason not subscribed"
+        self._lookup.secret(subscription, occurrence.namespace)
+        claim = self._notices.claim(occurrence, throttle=self._throttle(occurrence))
+        if claim.answer is claims.Answer.IN_FLIGHT:
+            raise errors.Unavailable("this occurrence, or another one of its HPA and reason, is being sent right now")
+        if claim.answer is not claims.Answer.CLAIMED:
+            return str(claim.answer.value)
+        self._tell(self._lookup, subscription, claim, until)
+        return "notified"
+
+    def _tell(
+        self, found: subscriptions.Lookup, subscription: subscriptions.Subscription, claim: claims.Claim, until: float
+    ) -> None:
+        """Send what is claimed, and mark it; give the claim back where it was not sent."""
+        occurrence = claim.occurrence
+        try:
+            where = "Secret " + "/".join(found.secret(subscription, occurrence.namespace))
+            read = found.template(subscription, occurrence.namespace)
+            self._warn_unknown(read, where)
+            request = read.render(template.values_of(occurrence, target=subscription.target))
+            self._the_sender().send(request, where, until=until)
+        except Exception as exc:
+            if isinstance(exc, errors.Refused):
+                found.forget(subscription, occurrence.namespace)
+            self._release(claim)
+            raise
+        try:
+            self._notices.mark(claim)
+        except errors.VmledgerError as exc:
+            # It was sent. To answer 503 would have it sent again; the claim keeps duplicates away for a minute.
+            log.warning(
+                "sent, but not marked as sent: %s", exc, extra={"action": "notice.unmarked", **_place(occurrence)}
+            )
+
+    def _release(self, claim: claims.Claim) -> None:
+        try:
+            self._notices.release(claim)
+        except errors.VmledgerError as exc:
+            log.warning(
+                "not sent, and the claim could not be given back: it ends by itself within a minute: %s",
+                exc,
+                extra={"action": "notice.unreleased", **_place(claim.occurrence)},
+            )
+
+    def _the_sender(self) -> sender.Sender:
+        with self._lock:
+            if self._sender is None:
+                from function.scaling import sender  # requests is imported by the first notice, not by each start
+
+                settings = self._settings
+                policy = address_policy.Policy(
+                    denied=address_policy.Rules.read(settings.webhook_denied_hosts),
+                    allowed=address_policy.Rules.read(settings.webhook_allowed_hosts),
+                )
+                self._sender = sender.Sender(
+                    policy, self._api_hosts, timeout=settings.webhook_timeout, ca_file=settings.webhook_ca_file
+                )
+            return self._sender
+
+    def _api_hosts(self) -> list[tuple[str, int]]:
+        """Return where the Kubernetes API is: as this function reaches it, and as Pods do."""
+        hosts = [self._api.address()] if self._api else []
+        if self._settings.kubernetes_host:
+            hosts.append((self._settings.kubernetes_host, self._settings.kubernetes_port))
+        return hosts
+
+    def _too_old(self, occurrence: occurrences.Occurrence) -> bool:
+        age = (datetime.datetime.now(datetime.UTC) - occurrence.occurred_at).total_seconds()
+        return bool(self._settings.hpa_max_age) and age > self._settings.hpa_max_age
+
+    def _throttle(self, occurrence: occurrences.Occurrence) -> int:
+        if self._settings.hpa_throttle is not None:
+            return self._settings.hpa_throttle
+        return 0 if occurrence.reason == occurrences.RESCALED else FAILURE_THROTTLE
+
+    def _warn_reference(self) -> None:
+        """Warn at most once a minute: the source sends every Event of the cluster."""
+        now = time.monotonic()
+        if now < self._warn_at:
+            return
+        self._warn_at = now + WARN_AGAIN_SECONDS
+        log.warning(
+            "the event only refers to a Kubernetes Event and does not hold it: use mode: Resource in the"
+            " ApiServerSource",
+            extra={"action": "scaling.reference"},
+        )
+
+    def _warn_unknown(self, read: template.Template, where: str) -> None:
+        for placeholder in read.unknown:
+            if (where, placeholder) not in self._warned and len(self._warned) < MOST_WARNED:
+                self._warned.add((where, placeholder))
+                log.warning(
+                    "%s has an unknown placeholder %s, which is left as it is",
+                    where,
+                    placeholder,
+                    extra={"action": "scaling.placeholder"},
+                )
+
+
+def _place(occurrence: occurrences.Occurrence) -> dict[str, str]:
+    return {"namespace": occurrence.namespace, "object": occurrence.name, "occurrence": occurrence.key}

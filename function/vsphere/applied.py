@@ -1,0 +1,182 @@
+"""What was applied last to each host, and whose turn it is: in Postgres where there is one, else in this process.
+
+Two events about one host must not act at once, in one process or in two pods: the one that reads the state first may
+write it last. So each takes the host's turn; a turn in Postgres ends by itself when its holder dies.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Protocol
+
+from function import errors
+from function.clients import postgres
+from function.vsphere import maintenance
+
+log = logging.getLogger(__name__)
+
+MOST_HOSTS = 10_000
+POLL_SECONDS = 0.1
+
+CLAIM = """
+INSERT INTO vsphere_turns AS held (host, owner, until)
+VALUES (%(host)s, %(owner)s, now() + %(seconds)s * interval '1 second')
+ON CONFLICT (host) DO UPDATE SET owner = excluded.owner, until = excluded.until
+WHERE held.until < now() OR held.owner = excluded.owner
+RETURNING true
+"""
+RELEASE = "DELETE FROM vsphere_turns WHERE host = %(host)s AND owner = %(owner)s"
+NEWEST = "SELECT vcenter, event_key, event_time, event_number FROM vsphere_applied WHERE resource = %s"
+RECORD = """
+INSERT INTO vsphere_applied AS known (resource, host, action, vcenter, event_key, event_time, event_number)
+VALUES (%(resource)s, %(host)s, %(action)s, %(vcenter)s, %(key)s, %(time)s, %(number)s)
+ON CONFLICT (resource) DO UPDATE
+SET host = excluded.host, action = excluded.action, vcenter = excluded.vcenter, event_key = excluded.event_key,
+    event_time = excluded.event_time, event_number = excluded.event_number, applied_at = now()
+WHERE (known.event_time, known.event_number) <= (excluded.event_time, excluded.event_number)
+"""
+
+
+class Memory(Protocol):
+    """What each memory offers."""
+
+    def turn(self, host: str, *, patience: float, longest: float) -> contextlib.AbstractContextManager[None]:
+        """Hold the turn of the host of that name for at most ``longest`` seconds; wait for it with ``patience``."""
+
+    def newest(self, resource: str) -> maintenance.Applied | None:
+        """Return the newest event that was applied to the resource of that identifier."""
+
+    def record(self, resource: str, wanted: maintenance.Intent) -> None:
+        """Keep ``wanted`` as the newest event that was applied to it."""
+
+
+class InProcess:
+    """The memory of this process, of the hosts that were used last; gone with it."""
+
+    def __init__(self) -> None:
+        self._turns = _Turns()
+        self._applied: collections.OrderedDict[str, maintenance.Applied] = collections.OrderedDict()
+        self._guard = threading.Lock()
+
+    def turn(self, host: str, *, patience: float, longest: float) -> contextlib.AbstractContextManager[None]:
+        """Hold the turn of a host; it ends with the block, so ``longest`` is not needed."""
+        del longest
+        return self._turns.turn(host, patience)
+
+    def newest(self, resource: str) -> maintenance.Applied | None:
+        """Return the newest event that was applied."""
+        with self._guard:
+            return self._applied.get(resource)
+
+    def record(self, resource: str, wanted: maintenance.Intent) -> None:
+        """Keep the newest event; forget the host that was used longest ago where there are too many."""
+        with self._guard:
+            self._applied[resource] = _applied(wanted)
+            self._applied.move_to_end(resource)
+            while len(self._applied) > MOST_HOSTS:
+                self._applied.popitem(last=False)
+
+
+class InDatabase:
+    """The memory that all pods share."""
+
+    def __init__(self, db: postgres.Database) -> None:
+        self._db = db
+        self._turns = _Turns()
+
+    @contextlib.contextmanager
+    def turn(self, host: str, *, patience: float, longest: float) -> Iterator[None]:
+        """Hold the turn of a host among the pods; among the threads of this one it was taken before."""
+        end = time.monotonic() + patience
+        parameters = {"host": host, "owner": uuid.uuid4().hex, "seconds": longest}
+        with self._turns.turn(host, patience):
+            try:
+                while not self._claimed(parameters):
+                    if time.monotonic() >= end:
+                        raise _busy(host)
+                    time.sleep(POLL_SECONDS)
+                yield
+            finally:
+                self._release(parameters)
+
+    def newest(self, resource: str) -> maintenance.Applied | None:
+        """Return the newest event that was applied."""
+
+        def work(cursor: postgres.Cursor) -> maintenance.Applied | None:
+            cursor.execute(NEWEST, [resource])
+            row = cursor.fetchone()
+            if row is None:
+                return None
+            vcenter, key, at, number = row
+            return maintenance.Applied(vcenter=vcenter, key=key, moment=maintenance.Moment(at, number))
+
+        return self._db.run(work)
+
+    def record(self, resource: str, wanted: maintenance.Intent) -> None:
+        """Keep the newest event; a late repetition of this never goes back."""
+        parameters = {
+            "resource": resource,
+            "host": wanted.host,
+            "action": wanted.action.value,
+            "vcenter": wanted.vcenter,
+            "key": wanted.key,
+            "time": wanted.moment.time,
+            "number": wanted.moment.number,
+        }
+        self._db.run(lambda cursor: cursor.execute(RECORD, parameters))
+
+    def _claimed(self, parameters: dict[str, object]) -> bool:
+        def work(cursor: postgres.Cursor) -> bool:
+            cursor.execute(CLAIM, parameters)
+            return cursor.fetchone() is not None
+
+        return self._db.run(work)
+
+    def _release(self, parameters: dict[str, object]) -> None:
+        try:
+            self._db.run(lambda cursor: cursor.execute(RELEASE, parameters))
+        except errors.VmledgerError as exc:
+            log.info("the turn of a host ends later: %s", exc, extra={"action": "vsphere.turn"})
+
+
+class _Turns:
+    """A lock for each host that is in use."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextlib.contextmanager
+    def turn(self, host: str, patience: float) -> Iterator[None]:
+        """Hold the lock of a host."""
+        with self._guard:
+            lock, users = self._locks.get(host, (threading.Lock(), 0))
+            self._locks[host] = (lock, users + 1)
+        try:
+            if not lock.acquire(timeout=patience):
+                raise _busy(host)
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            with self._guard:
+                lock, users = self._locks[host]
+                if users == 1:
+                    del self._locks[host]
+                else:
+                    self._locks[host] = (lock, users - 1)
+
+
+def _applied(wanted: maintenance.Intent) -> maintenance.Applied:
+    return maintenance.Applied(vcenter=wanted.vcenter, key=wanted.key, moment=wanted.moment)
+
+
+def _busy(host: str) -> errors.Unavailable:
+    return errors.Unavailable(f"another event about the host {errors.shown(host)} is being handled")

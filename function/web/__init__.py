@@ -1,0 +1,1 @@
+"""The HTTP edge: what a request is, who sent it, which capability it is for, and what is answered."""

@@ -1,0 +1,263 @@
+"""The HTTP edge: one door for events, one for the echo, two for health, and the one table from outcome to status.
+
+The statuses are chosen by what Knative does with them: it retries 404, 408, 409, 429 and 5xx, sends other 3xx and 4xx
+to the dead letter sink at once, and takes a 2xx with a body for a failure.
+No view parses, decides or stores: those are rooms of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import flask
+import werkzeug.exceptions
+
+from function import config, errors, events, logs
+from function.inventory.mapping import shapes, vm
+from function.web import cloudevents, routing
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from function.echo import echo
+
+log = logging.getLogger(__name__)
+
+STATUSES: dict[type[errors.VmledgerError], int] = {
+    errors.BadEvent: 400,
+    errors.TooLarge: 413,
+    errors.Refused: 422,
+    errors.Unavailable: 503,
+}
+"""The status of each error, and of what stands below it in the tree."""
+
+SHAPES = {vm.KIND: shapes.MACHINE}
+"""Of the objects of these kinds only what is looked at is read; the echo shows them whole."""
+
+Answer = tuple[str, int, dict[str, str]]
+
+
+def create_app(
+    settings: config.Settings, router: routing.Router, states: Any, *, refused: Callable[[], None] | None = None
+) -> flask.Flask:
+    """Build the application over a router; ``states`` returns the state of each dependency, by name.
+
+    refused: called for each request that is refused for good; it takes no time and raises nothing.
+    """
+    app = flask.Flask("function", static_folder=None)
+    printer = _printer(settings)
+
+    def receive(environ: WSGIEnvironment) -> flask.Response | None:
+        started = time.perf_counter()
+        batch: Sequence[events.Event] = ()
+        try:
+            body = read_body(environ, settings.max_event_bytes)
+            batch = _read(environ, body, printer() if settings.function_debug else None)
+            outcomes = router.handle(batch)
+        except errors.VmledgerError as exc:
+            status = status_of(exc)
+            if refused and status < 500:
+                refused()
+            _log_failure(batch, status, str(exc), started)
+            return _error(status, str(exc))
+        for event, outcome in zip(batch, outcomes, strict=True):
+            _log_event(event, 204, outcome, started)
+        return None
+
+    def receive_view() -> flask.Response:
+        return receive(flask.request.environ) or _DONE
+
+    def liveness() -> Answer:
+        return "OK", 200, {"Content-Type": "text/plain"}
+
+    def readiness() -> Answer:
+        return readiness_text(states()), 200, {"Content-Type": "text/plain"}
+
+    for path, view, methods in (
+        ("/", receive_view, ["POST"]),
+        _echo(settings, printer),
+        ("/health/liveness", liveness, ["GET"]),
+        ("/health/readiness", readiness, ["GET"]),
+    ):
+        app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
+    app.register_error_handler(werkzeug.exceptions.HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+    app.wsgi_app = _events_first(receive, app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documents do
+    return app
+
+
+def _events_first(receive: Callable[[WSGIEnvironment], flask.Response | None], others: WSGIApplication) -> Any:
+    """Return the application with a short cut for events.
+
+    Flask's way through contexts, signals and routing takes longer than storing an event, which needs none of it.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] != "/":
+            return others(environ, start_response)
+        try:
+            response = receive(environ)
+        except Exception as exc:  # what Flask's own handler would take
+            response = _bug(exc)
+        if response is not None:
+            return response(environ, start_response)
+        start_response("204 NO CONTENT", [])
+        return ()
+
+    return answer
+
+
+def _printer(settings: config.Settings) -> Callable[[], echo.Echo]:
+    @functools.cache
+    def printer() -> echo.Echo:
+        from function.echo import echo
+
+        return echo.Echo(settings)
+
+    return printer
+
+
+def _echo(settings: config.Settings, printer: Callable[[], echo.Echo]) -> tuple[str, Any, list[str]]:
+    """Return the route of the echo: its path, its view and its methods."""
+
+    def show() -> flask.Response:
+        started = time.perf_counter()
+        try:
+            batch = _read(flask.request.environ, read_body(flask.request.environ, settings.max_event_bytes), printer())
+        except errors.VmledgerError as exc:
+            status = status_of(exc)
+            _log_failure((), status, str(exc), started)
+            return _error(status, str(exc))
+        for event in batch:
+            _log_event(event, 204, "echoed", started)
+        return _DONE
+
+    def closed() -> flask.Response:
+        return _error(404, "the echo is closed here: ECHO=off")
+
+    return ("/echo", show, ["POST"]) if settings.echo == "ON" else ("/echo", closed, ["GET", "POST", "PUT", "DELETE"])
+
+
+def _read(environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None) -> Sequence[events.Event]:
+    """Return the request's events, printed where there is a printer, as is a body that holds none."""
+    try:
+        batch = cloudevents.from_wsgi(environ, body, {} if printer else SHAPES)
+    except errors.BadEvent as exc:
+        if printer:
+            printer.other(body, environ, str(exc))
+        raise
+    if printer:
+        for event in batch:
+            printer.event(event)
+    return batch
+
+
+def read_body(environ: Mapping[str, Any], most: int) -> bytes:
+    """Return the request's body; raise :class:`errors.TooLarge` for more than ``most`` bytes.
+
+    Flask would read nothing of a chunked body behind hypercorn, which does not say that its input ends.
+    """
+    announced = int(environ.get("CONTENT_LENGTH") or -1)  # the server has checked that it is a number
+    try:
+        body: bytes = environ["wsgi.input"].read(most + 1 if announced < 0 else announced) if announced <= most else b""
+    except Exception as exc:  # each server has errors of its own for a body that is broken
+        raise errors.BadEvent("the request's body cannot be read to its end") from exc
+    if max(announced, len(body)) > most:
+        raise errors.TooLarge(f"the request is larger than MAX_EVENT_BYTES, {most} bytes")
+    if len(body) < announced:
+        # Without its body, the headers of a whole object would pass for a flat event.
+        raise errors.BadEvent(f"the request's body ends after {len(body)} of {announced} bytes")
+    return body
+
+
+def status_of(exc: errors.VmledgerError) -> int:
+    """Return the status that answers ``exc``: that of its nearest ancestor in :data:`STATUSES`."""
+    return next(STATUSES[kind] for kind in type(exc).__mro__ if kind in STATUSES)
+
+
+def readiness_text(states: dict[str, str]) -> str:
+    """Return the readiness answer: JSON, sent as text/plain because that is all that kn func's middleware can send."""
+    return json.dumps(states)
+
+
+def _empty() -> flask.Response:
+    response = flask.Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
+_DONE = _empty()
+"""The answer to each event that is done: nothing in it differs, and nothing changes it."""
+
+
+def _error(status: int, sentence: str) -> flask.Response:
+    return flask.Response(json.dumps({"error": sentence}), status, content_type="application/json")
+
+
+def _http_error(exc: werkzeug.exceptions.HTTPException) -> flask.Response:
+    """Answer what Flask refuses by itself: a wrong method, a wrong path."""
+    match exc:
+        case werkzeug.exceptions.MethodNotAllowed():
+            response = _error(
+                405, f"send events as POST / (this was {flask.request.method} {errors.shown(flask.request.path)})"
+            )
+            response.headers["Allow"] = ", ".join(sorted(exc.valid_methods or ()))
+        case werkzeug.exceptions.NotFound() if flask.request.method == "POST":
+            # Knative would retry a 404, and a wrong path never gets right.
+            response = _error(422, f"there is no {errors.shown(flask.request.path)} here: send events as POST /")
+        case _:
+            response = _error(exc.code or 400, exc.name.lower())
+    _log_failure((), response.status_code, json.loads(response.get_data())["error"], None)
+    return response
+
+
+def _bug(exc: Exception) -> flask.Response:
+    """Answer what nobody expected: our trouble, so the event is sent again, and the traceback goes to the log only."""
+    log.error("unexpected error", extra={"action": "request.failed"}, exc_info=exc)
+    return _error(503, "an unexpected error of vmledger; its log says more")
+
+
+def _log_event(event: events.Event, status: int, outcome: str, started: float) -> None:
+    # A source may send every Event of a cluster: what is not for us is no news.
+    level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
+    if not log.isEnabledFor(level):
+        return
+    fields = {
+        "action": "event.handled",
+        "type": event.type,
+        "object": _object(event),
+        "id": event.id,
+        "status": status,
+        "ms": round((time.perf_counter() - started) * 1000, 1),
+    }
+    logs.tell(log, level, outcome, fields)
+
+
+def _object(event: events.Event) -> str | None:
+    """Name the Kubernetes object that the event is about, where it says that."""
+    named: Any = event.attributes
+    if "name" not in named and isinstance(event.data, dict):
+        named = event.data.get("metadata")
+    if not isinstance(named, dict) or "name" not in named:
+        return None
+    return f"{named.get('namespace', '')}/{named['name']}"
+
+
+def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, started: float | None) -> None:
+    first = batch[0] if len(batch) == 1 else None
+    log.warning(
+        sentence,
+        extra={
+            "action": "event.refused" if status < 500 else "event.deferred",
+            "type": first.type if first else None,
+            "object": _object(first) if first else None,
+            "id": first.id if first else None,
+            "status": status,
+            "ms": None if started is None else round((time.perf_counter() - started) * 1000, 1),
+        },
+    )

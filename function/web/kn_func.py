@@ -1,0 +1,76 @@
+"""The door for kn func: the same application behind func's ASGI middleware.
+
+func builds a function from ``function.new`` and serves it with hypercorn; the middleware answers the health paths by
+itself from :meth:`Function.alive` and :meth:`Function.ready`, so these say what the application's own routes say.
+hypercorn comes with func's scaffolding and is imported nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from function import wiring
+from function.web import app
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def from_env(environ: Mapping[str, str]) -> Function:
+    """Build the function; raise :class:`errors.BadSetting` where a variable cannot be used."""
+    return Function(wiring.from_env(environ))
+
+
+class Function:
+    """What kn func serves: ASGI requests, health, and a stop."""
+
+    def __init__(self, built: wiring.Service) -> None:
+        from hypercorn.middleware import AsyncioWSGIMiddleware
+
+        self._service = built
+        self._most = built.settings.max_event_bytes
+        self._asgi: Any = AsyncioWSGIMiddleware(built.app, max_body_size=2 * self._most + 2**20)
+
+    async def handle(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; one that breaks off is not served, as if it had not come."""
+        body = await self._body(scope, receive)
+        if body is not None:
+            await self._asgi(scope, _given(body), send)
+
+    def alive(self) -> tuple[bool, str]:
+        """Answer GET /health/liveness."""
+        return True, "OK"
+
+    def ready(self) -> tuple[bool, str]:
+        """Answer GET /health/readiness."""
+        return True, app.readiness_text(self._service.states())
+
+    def stop(self) -> None:
+        """Close the database when the server has stopped."""
+        self._service.close()
+
+    async def _body(self, scope: Message, receive: Receive) -> bytes | None:
+        """Read the body, or just so much that the application sees it is too large; None where it breaks off."""
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if int(announced) > self._most:
+            return b""
+        body = b""
+        while len(body) <= self._most:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        return body
+
+
+def _given(body: bytes) -> Receive:
+    """Return the ``receive`` of a request whose body has been read."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive

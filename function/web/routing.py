@@ -1,0 +1,108 @@
+"""Which event goes to which capability.
+
+The first look-up is the event's type, the second the kind that it is about; both are dictionaries, because a source
+may send every event of a cluster here and most are not for us.
+A request is handled in two steps: every event of it is prepared, which decides and refuses; only then anything acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from function import config, errors, events
+from function.clients import kubernetes, postgres
+from function.inventory import capability as inventory
+from function.scaling import capability as scaling
+from function.vsphere import capability as vsphere
+from function.vsphere import maintenance
+
+NOT_FOR_US = "ignored"
+
+
+class Capability(Protocol):
+    """What each capability offers."""
+
+    def prepare(self, event: events.Event) -> Any | None:
+        """Decide what to do about the event, without doing it; None for nothing; raise to refuse the request."""
+
+    def perform(self, prepared: Sequence[Any]) -> Sequence[str]:
+        """Do it; return what became of each in a word, or raise where any of it was not done."""
+
+
+KINDS = {
+    "Event": "scaling",
+    "VirtualMachine": "inventory",
+    "VirtualMachineInstance": "inventory",
+}
+"""Kubernetes objects by their kind, whatever their API group; the capability checks that."""
+
+NAMED = dict.fromkeys(maintenance.ROUTER_TYPES, "vsphere")
+"""CloudEvents whose type alone says which capability decides about them."""
+
+PREFIXES = {maintenance.SOURCE_PREFIX: "vsphere"}
+"""The same, by what the type begins with."""
+
+TYPES = {
+    f"dev.knative.apiserver.{mode}.{verb}": KINDS
+    for mode in ("resource", "ref")
+    for verb in ("add", "update", "delete")
+}
+"""CloudEvents by their type: which table decides next."""
+
+
+class Router:
+    """Holds the capabilities and gives each event to the one that it is for."""
+
+    def __init__(
+        self, settings: config.Settings, db: postgres.Database | None, api: kubernetes.Kube | None = None
+    ) -> None:
+        self._scaling = scaling.Scaling(settings, db, api)
+        self.vsphere = vsphere.Mirror(settings, db)
+        self._capabilities: dict[str, Capability] = {
+            "inventory": inventory.Ledger(settings, db, api),
+            "scaling": self._scaling,
+            "vsphere": self.vsphere,
+        }
+
+    def close(self) -> None:
+        """Close what the capabilities hold open."""
+        self._scaling.close()
+        self.vsphere.close()
+
+    def handle(self, batch: Sequence[events.Event]) -> list[str]:
+        """Return what became of each event, in a word.
+
+        Raises the error of the first event that cannot be handled, with its place where there are several; then, but
+        for what a capability had done before another one failed, nothing of the batch is done.
+        """
+        outcomes = [NOT_FOR_US] * len(batch)
+        work: dict[str, list[tuple[int, Any]]] = {}
+        for position, event in enumerate(batch):
+            name = _capability(event)
+            if name is None:
+                continue
+            try:
+                prepared = self._capabilities[name].prepare(event)
+            except errors.VmledgerError as exc:
+                if len(batch) == 1:
+                    raise
+                raise type(exc)(f"event {position} of the batch (id {errors.shown(event.id)}): {exc}") from exc
+            if prepared is not None:
+                work.setdefault(name, []).append((position, prepared))
+        for name, items in work.items():
+            done = self._capabilities[name].perform([prepared for _, prepared in items])
+            for (position, _), outcome in zip(items, done, strict=True):
+                outcomes[position] = outcome
+        return outcomes
+
+
+def _capability(event: events.Event) -> str | None:
+    table = TYPES.get(event.type)
+    if table is None:
+        prefixed = (name for prefix, name in PREFIXES.items() if event.type.startswith(prefix))
+        return NAMED.get(event.type) or next(prefixed, None)
+    kind = event.attributes.get("kind")
+    if kind is None and isinstance(event.data, dict):
+        kind = event.data.get("kind")
+    return table.get(kind) if isinstance(kind, str) else None
