@@ -3,25 +3,25 @@
 import os
 import sys
 
-import function.config
 import function.errors
+import function.settings
 import function.web.gunicorn_worker
 
 try:
-    _settings = function.config.Settings.from_env(os.environ)
+    _settings = function.settings.Settings.from_env(os.environ)
 except function.errors.BadSetting as exc:
     sys.exit(f"vmledger: {exc}")
 
 wsgi_app = "function:create_app()"
-bind = f"0.0.0.0:{_settings.port}"
+bind = f"0.0.0.0:{_settings.receiver.port}"
 # Measured (make bench): requests spend their time waiting for one commit that they share, and greenlets wait cheaply.
 worker_class = function.web.gunicorn_worker.Worker
 post_fork = function.web.gunicorn_worker.starts
 worker_exit = function.web.gunicorn_worker.ends
 logger_class = function.web.gunicorn_worker.Logger
-logger_class.level = _settings.log_level
+logger_class.level = _settings.receiver.log_level
 # One for each core. Without a database each remembers for itself what it has applied and sent, so there is only one.
-workers = _settings.workers or (2 if _settings.has_database else 1)
+workers = _settings.receiver.workers or (2 if _settings.database.configured else 1)
 # Requests that a worker takes at once; the rest waits in the socket's backlog.
 worker_connections = 512
 # Longer than the idle time of a Broker's connections (Go: 90 s), so that it is not us who closes under a request.

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from function import config, errors
+from function import errors, settings
 from function.cli import reconcile as reconcile_command
 from function.cli import render_webhook
 from function.inventory import health
@@ -104,20 +104,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     given = parser().parse_args(arguments)
     try:
-        settings = config.Settings.from_env(os.environ)
+        configuration = settings.Settings.from_env(os.environ)
         if given.command == "render-webhook":
-            render_webhook.run(given.secret, given.event, settings)
+            render_webhook.run(given.secret, given.event, configuration)
             return 0
         if given.command == "health":
-            return health.run(settings, sys.stdout, cluster=given.cluster)
+            return health.run(configuration, sys.stdout, cluster=given.cluster)
         if given.command == "reconcile":
-            return reconcile_command.run(settings, given)
+            return reconcile_command.run(configuration, given)
         if given.command == "prune":
-            pruning.run(settings, given.older_than, given.redundant_after, dry_run=given.dry_run, out=sys.stdout)
+            pruning.run(configuration, given.older_than, given.redundant_after, dry_run=given.dry_run, out=sys.stdout)
             return 0
         from function import migrate
 
-        migrate.run(settings)
+        migrate.run(configuration)
     except errors.VmledgerError as exc:
         print(f"vmledger: {exc}", file=sys.stderr)
         return health.UNKNOWN if given.command == "health" else 1

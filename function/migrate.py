@@ -22,7 +22,7 @@ import yoyo
 import yoyo.backends.core.postgresql
 import yoyo.connections
 
-from function import config, errors, events
+from function import errors, events, settings
 from function.clients import postgres
 from function.inventory import prune
 from function.inventory.mapping import versions, vm
@@ -67,19 +67,19 @@ class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore
         """Write no log: yoyo's holds the user's name, and the user that a cluster picks for a container has none."""
 
 
-def run(settings: config.Settings, out: TextIO = sys.stdout) -> None:
+def run(configuration: settings.Settings, out: TextIO = sys.stdout) -> None:
     """Migrate, import, grant; say on ``out`` what was done. Raises :class:`errors.VmledgerError` with one sentence."""
-    if not settings.has_database:
+    if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
-    with _connected(settings) as connection, _alone(connection, out):
+    with _connected(configuration) as connection, _alone(connection, out):
         _check_encoding(connection)
-        applied = _apply(settings)
+        applied = _apply(configuration)
         for name in applied:
             print(f"applied {name}", file=out)
-        imported = _import_published(settings, connection, out)
+        imported = _import_published(configuration, connection, out)
         _add_months(connection, out)
-        if settings.db_app_role:
-            _grant(connection, settings.db_app_role)
+        if configuration.database.app_role:
+            _grant(connection, configuration.database.app_role)
             print("granted DB_APP_ROLE what the function needs", file=out)
         if not applied and not imported:
             print("the schema is up to date", file=out)
@@ -98,10 +98,10 @@ def _add_months(connection: psycopg2.extensions.connection, out: TextIO) -> None
 
 
 @contextlib.contextmanager
-def _connected(settings: config.Settings) -> Iterator[psycopg2.extensions.connection]:
+def _connected(configuration: settings.Settings) -> Iterator[psycopg2.extensions.connection]:
     """Yield a connection; a failure of the database becomes one sentence for the person who runs the command."""
     try:
-        connection = postgres.connect({"connect_timeout": 10, **settings.connection()})
+        connection = postgres.connect({"connect_timeout": 10, **configuration.database.connection()})
         try:
             yield connection
         finally:
@@ -135,9 +135,9 @@ def _alone(connection: psycopg2.extensions.connection, out: TextIO) -> Iterator[
     yield
 
 
-def _apply(settings: config.Settings) -> list[str]:
+def _apply(configuration: settings.Settings) -> list[str]:
     """Apply what is missing, oldest first; return the names."""
-    uri = yoyo.connections.DatabaseURI("postgresql", None, None, None, None, "", settings.connection())
+    uri = yoyo.connections.DatabaseURI("postgresql", None, None, None, None, "", configuration.database.connection())
     with _Backend(uri, "_yoyo_migration") as backend:
         backend.init_database()
         backend.break_lock()  # yoyo's own lock outlives a killed process; ours is held, so nobody else holds it
@@ -168,7 +168,9 @@ def _grant(connection: psycopg2.extensions.connection, role: str) -> None:
             raise errors.Refused("DB_APP_ROLE names a role that does not exist: create it first") from exc
 
 
-def _import_published(settings: config.Settings, connection: psycopg2.extensions.connection, out: TextIO) -> bool:
+def _import_published(
+    configuration: settings.Settings, connection: psycopg2.extensions.connection, out: TextIO
+) -> bool:
     """Import the published example's rows, once; return whether there was something to import."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -179,12 +181,12 @@ def _import_published(settings: config.Settings, connection: psycopg2.extensions
             return False
         cursor.execute("SELECT count(*) FROM virtual_machines_published")
         [total] = cursor.fetchone() or [0]
-        db = postgres.Database(settings.connection(), timeout=60)
+        db = postgres.Database(configuration.database.connection(), timeout=60)
         ledger = store.Store(db)
         done = skipped = 0
         try:
             for page in _pages(cursor):
-                changes = [change for row in page if (change := _published(row, settings.cluster_name))]
+                changes = [change for row in page if (change := _published(row, configuration.ledger.cluster_name))]
                 if changes:
                     ledger.write(changes, listed=True)
                 done += len(page)

@@ -2,73 +2,88 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import logging.config
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import flask
-
-from function import config, logs
+from function import logs, settings
 from function.clients import kubernetes, postgres
+from function.inventory import capability as inventory
 from function.inventory import health
 from function.inventory.storage import dead_letters
+from function.scaling import capability as scaling
+from function.vsphere import capability as vsphere
 from function.web import app, routing
 
+NOT_CONFIGURED = "not configured"
 
-@dataclasses.dataclass(frozen=True)
+
 class Service:
-    """The application, and what it holds open."""
+    """The application (``app``), and what it holds open; ``configuration`` is what it was built from."""
 
-    settings: config.Settings
-    app: flask.Flask
-    states: Callable[[], dict[str, str]]
-    """Returns the state of each dependency by its name: "ok", or a sentence."""
-    close: Callable[[], None]
-    """Closes what is open, when nothing is in flight any more."""
+    def __init__(self, configuration: settings.Settings) -> None:
+        self.configuration = configuration
+        self._database = _database(configuration.database)
+        self._api = kubernetes.Kube(configuration.kubernetes) if configuration.kubernetes.configured else None
+        self._operations = vsphere.Mirror(configuration.operations, self._database)
+        self._ledger = _Ledger(configuration.ledger, self._database) if self._database else None
+        notices = scaling.Scaling(
+            configuration.scaling,
+            configuration.webhooks,
+            cluster_name=configuration.ledger.cluster_name,
+            db=self._database,
+            api=self._api,
+        )
+        ledger = inventory.Ledger(cluster_name=configuration.ledger.cluster_name, db=self._database, api=self._api)
+        router = routing.Router({"inventory": ledger, "scaling": notices, "vsphere": self._operations})
+        refused = self._ledger.refusals.count if self._ledger else None
+        self.app = app.create_app(configuration, router, self.states, refused=refused)
+        self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
+        self._open = contextlib.ExitStack()  # closes the last one first
+        for opened in (self._api, self._database, self._ledger, self._operations, notices):
+            if opened is not None:
+                self._open.callback(opened.close)
+
+    def states(self) -> dict[str, str]:
+        """Return the state of each dependency by its name: "ok", or a sentence."""
+        database_state = self._database.state() if self._database else NOT_CONFIGURED
+        return {
+            "database": database_state,
+            "ledger": self._ledger.state(database_state) if self._ledger else NOT_CONFIGURED,
+            "kubernetes": self._api.state() if self._api else NOT_CONFIGURED,
+            "operations": self._operations.state(),
+        }
+
+    def close(self) -> None:
+        """Close what is open, when nothing is in flight any more."""
+        self._open.close()
+
+
+class _Ledger:
+    """What readiness says of the ledger, and the count of the requests that were refused for good."""
+
+    def __init__(self, part: settings.Ledger, db: postgres.Database) -> None:
+        self._watch = health.Watch(db, part.max_silence, own=part.cluster_name)
+        self.refusals = dead_letters.DeadLetters(db, cluster=part.cluster_name)
+
+    def state(self, database_state: str) -> str:
+        """Return "ok", or a sentence."""
+        if database_state != "ok":
+            return "not known: the database cannot be used now"
+        self.refusals.write()
+        return self._watch.state()
+
+    def close(self) -> None:
+        """Write down what was counted."""
+        self.refusals.close()
 
 
 def from_env(environ: Mapping[str, str]) -> Service:
     """Build the service; raise :class:`errors.BadSetting` where a variable cannot be used."""
-    settings = config.Settings.from_env(environ)
-    logging.config.dictConfig(logs.configuration(settings.log_level))
-    return build(settings)
+    configuration = settings.Settings.from_env(environ)
+    logging.config.dictConfig(logs.configuration(configuration.receiver.log_level))
+    return Service(configuration)
 
 
-def build(settings: config.Settings) -> Service:
-    """Build the service from settings."""
-    db = postgres.Database(settings.connection(), timeout=settings.db_timeout) if settings.has_database else None
-    api = kubernetes.Kube(settings) if settings.has_kubernetes else None
-
-    router = routing.Router(settings, db, api)
-    watch = health.Watch(db, settings.health_max_silence, own=settings.cluster_name) if db else None
-    refusals = dead_letters.DeadLetters(db, cluster=settings.cluster_name) if db else None
-
-    def ledger_state(database_state: str) -> str:
-        if watch is None or refusals is None:
-            return "not configured"
-        if database_state != "ok":
-            return "not known: the database cannot be used now"
-        refusals.write()
-        return watch.state()
-
-    def states() -> dict[str, str]:
-        database_state = db.state() if db else "not configured"
-        return {
-            "database": database_state,
-            "ledger": ledger_state(database_state),
-            "kubernetes": api.state() if api else "not configured",
-            "operations": router.vsphere.state(),
-        }
-
-    def close() -> None:
-        router.close()
-        if refusals:
-            refusals.close()
-        if db:
-            db.close()
-        if api:
-            api.close()
-
-    application = app.create_app(settings, router, states, refused=refusals.count if refusals else None)
-    application.extensions["vmledger.close"] = close  # gunicorn's worker_exit finds it there
-    return Service(settings, application, states, close)
+def _database(part: settings.Database) -> postgres.Database | None:
+    return postgres.Database(part.connection(), timeout=part.timeout) if part.configured else None

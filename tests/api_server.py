@@ -7,7 +7,7 @@
         api.update(kube.VMS, "shop", "web", {"status": {"printableStatus": "Running"}})      # a merge patch
         gone = api.delete(kube.VMS, "shop", "web")        # gone.object has the deletion's own resourceVersion
         api.objects(kube.VMS)                             # {(namespace, name): object}: the truth
-        settings = config.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)})
+        settings = settings.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)})
 
 What can go wrong with lists, each once (``times``), counted from the call on, for every resource or just ``of`` one::
 

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from dev import embedded_postgres
-from function import config, migrate
+from function import migrate, settings
 from function.clients import postgres
 
 TEMPLATE = "vmledger_template"
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_postgr
 def template(server: embedded_postgres.Postgres) -> str:
     """The name of a database that was migrated once, to be copied for each test."""
     execute(server.url(), f"CREATE DATABASE {TEMPLATE}")
-    migrate.run(config.Settings.from_env({"DATABASE_URL": server.url(database=TEMPLATE)}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url(database=TEMPLATE)}), io.StringIO())
     return TEMPLATE
 
 

@@ -5,7 +5,6 @@ The rules know the objects and nothing of the files, so a test can break an obje
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -21,7 +20,7 @@ import pytest
 import yaml
 
 from function import __main__ as command_line
-from function import config
+from function import settings
 from function.clients import postgres
 from function.web import routing
 
@@ -226,10 +225,8 @@ def without_dead_letter(objects: Objects) -> list[str]:
 
 
 def unknown_variables(objects: Objects) -> list[str]:
-    """Variables of vmledger's containers that neither config.py nor libpq, Python or gunicorn.conf.py reads."""
-    known = {
-        field.metadata["variable"] for field in dataclasses.fields(config.Settings) if "variable" in field.metadata
-    }
+    """Variables of vmledger's containers that neither the settings nor libpq, Python or gunicorn.conf.py reads."""
+    known = {field.metadata["variable"] for _, field in settings.Settings.declared()}
     maps = {item["metadata"]["name"]: item["data"] for item in of_kind(objects, "ConfigMap")}
     wrong = []
     for name, container in ours(objects):
@@ -376,8 +373,8 @@ def wrong_source(objects: Objects) -> list[str]:
     kinds = [(resource["apiVersion"], resource["kind"]) for resource in spec["resources"]]
     if sorted(kinds) != [("kubevirt.io/v1", "VirtualMachine"), ("kubevirt.io/v1", "VirtualMachineInstance")]:
         wrong.append("not one watch for each kind")
-    settings = named(objects, "ConfigMap", "vmledger")["data"]
-    if spec["ceOverrides"]["extensions"].get("cluster") != settings["CLUSTER_NAME"]:
+    configuration = named(objects, "ConfigMap", "vmledger")["data"]
+    if spec["ceOverrides"]["extensions"].get("cluster") != configuration["CLUSTER_NAME"]:
         wrong.append("the source stamps another cluster than CLUSTER_NAME")
     return wrong
 
@@ -585,11 +582,11 @@ def wrong_dead_letter(objects: Objects) -> list[str]:
     )
     for container in template["spec"]["containers"]:
         given = {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
-        echo = config.Settings.from_env(given)
-        most = config.Settings.from_env(named(objects, "ConfigMap", "vmledger")["data"]).max_event_bytes
-        if echo.max_event_bytes <= most:
+        sink = settings.Settings.from_env(given)
+        most = settings.Settings.from_env(named(objects, "ConfigMap", "vmledger")["data"]).receiver.max_event_bytes
+        if sink.receiver.max_event_bytes <= most:
             wrong.append("the dead letter sink refuses what vmledger refuses for its size")
-        if echo.echo_max_bytes < most:
+        if sink.echo.max_bytes < most:
             wrong.append("the dead letter sink cuts what vmledger would take, so it cannot be replayed")
     return wrong
 

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
-from function import config, logs
+from function import logs, settings
 from function.inventory.reconcile import report
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _page_size(text: str) -> int:
     return int(text)
 
 
-def run(settings: config.Settings, given: argparse.Namespace) -> int:
+def run(configuration: settings.Settings, given: argparse.Namespace) -> int:
     """Run a reconcile as a command with the options that were given; return the exit code."""
     from function.inventory.reconcile import run as reconciliation
 
@@ -104,10 +104,10 @@ def run(settings: config.Settings, given: argparse.Namespace) -> int:
         page=given.page_size,
     )
     terminal = sys.stderr.isatty()
-    _configure_logs(settings.log_level, terminal=terminal)
+    _configure_logs(configuration.receiver.log_level, terminal=terminal)
     talk = report.Report(sys.stdout, sys.stderr if terminal else None)
     with _stoppable(reconciliation.Stopped):
-        done = reconciliation.run(settings, options, talk)
+        done = reconciliation.run(configuration, options, talk)
     talk.close()
     _tell(done, terminal=terminal)
     _print(done)

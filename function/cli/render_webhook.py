@@ -12,7 +12,7 @@ import re
 import sys
 from typing import Any, TextIO
 
-from function import config, errors
+from function import errors, settings
 from function.scaling import address_policy, occurrences, subscriptions, template
 from function.web import cloudevents
 
@@ -81,17 +81,21 @@ SAMPLE: dict[str, Any] = {
 
 
 def run(
-    secret: str, event: str | None, settings: config.Settings, out: TextIO | None = None, err: TextIO | None = None
+    secret: str,
+    event: str | None,
+    configuration: settings.Settings,
+    out: TextIO | None = None,
+    err: TextIO | None = None,
 ) -> None:
     """Print the request of the Secret in the file ``secret``; raise :class:`errors.VmledgerError` for what is wrong."""
     read = _template(secret)
-    occurrence = _occurrence(event, settings)
-    for note in _notes(read, occurrence, settings):
+    occurrence = _occurrence(event, configuration)
+    for note in _notes(read, occurrence, configuration):
         print(f"note: {note}", file=err or sys.stderr)
     target = f"Deployment/{occurrence.name}"  # only the HPA itself says what it scales, and it is not asked here
     request = read.render(template.values_of(occurrence, target=target))
     _show(request, read, out)
-    reason = _closed(read.url, settings)
+    reason = _closed(read.url, configuration)
     if reason is not None:
         raise errors.Refused(f"the url leads to {reason}, where no webhook may lead with these settings")
 
@@ -115,10 +119,10 @@ def _template(path: str) -> template.Template:
     return template.read(template.contents(secrets[0], where), where)
 
 
-def _occurrence(path: str | None, settings: config.Settings) -> occurrences.Occurrence:
+def _occurrence(path: str | None, configuration: settings.Settings) -> occurrences.Occurrence:
     body = json.dumps(SAMPLE).encode() if path is None else _bytes(path)
     [event] = cloudevents.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, body)
-    found = occurrences.occurrence(event, cluster_name=settings.cluster_name)
+    found = occurrences.occurrence(event, cluster_name=configuration.ledger.cluster_name)
     if found is None:
         raise errors.Refused(
             f"{path} would notify nobody: it is not about a HorizontalPodAutoscaler, only refers to an Event, or says"
@@ -134,9 +138,9 @@ def _bytes(path: str) -> bytes:
         raise errors.Refused(f"{path} cannot be read: {exc.strerror or type(exc).__name__}") from None
 
 
-def _notes(read: template.Template, occurrence: occurrences.Occurrence, settings: config.Settings) -> list[str]:
+def _notes(read: template.Template, occurrence: occurrences.Occurrence, configuration: settings.Settings) -> list[str]:
     notes = [f"{placeholder} is no placeholder of ours: it is left as it is" for placeholder in sorted(read.unknown)]
-    reasons = settings.hpa_reasons
+    reasons = configuration.scaling.reasons
     if subscriptions.ALL not in reasons and occurrence.reason not in reasons:
         reason = errors.shown(occurrence.reason)
         notes.append(
@@ -145,11 +149,11 @@ def _notes(read: template.Template, occurrence: occurrences.Occurrence, settings
     return notes
 
 
-def _closed(url: address_policy.Url, settings: config.Settings) -> str | None:
+def _closed(url: address_policy.Url, configuration: settings.Settings) -> str | None:
     """Return why the url is closed, as far as that can be told without resolving a name."""
     policy = address_policy.Policy(
-        denied=address_policy.Rules.read(settings.webhook_denied_hosts),
-        allowed=address_policy.Rules.read(settings.webhook_allowed_hosts),
+        denied=address_policy.Rules.read(configuration.webhooks.denied_hosts),
+        allowed=address_policy.Rules.read(configuration.webhooks.allowed_hosts),
     )
     host = url.host.rstrip(".")
     try:

@@ -24,7 +24,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from function import config, errors
+from function import errors, settings
 
 if TYPE_CHECKING:
     import httpx2
@@ -126,9 +126,9 @@ class Kube:
     """The Kubernetes API of the cluster that the settings name; one client for each process, shared by its threads."""
 
     def __init__(
-        self, settings: config.Settings, *, service_account: str = SERVICE_ACCOUNT, pause: float = PAUSE_SECONDS
+        self, part: settings.Kubernetes, *, service_account: str = SERVICE_ACCOUNT, pause: float = PAUSE_SECONDS
     ) -> None:
-        self._settings = settings
+        self._settings = part
         self._service_account = service_account
         self._pause = pause
         self._lock = threading.Lock()
@@ -187,6 +187,13 @@ class Kube:
             if not token:
                 return
             del page  # before the next one comes
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Return the hosts and ports of the API: as this process reaches it, and as Pods do."""
+        found = [self.address()]
+        if self._settings.host:
+            found.append((self._settings.host, self._settings.port))
+        return found
 
     def address(self) -> tuple[str, int]:
         """Return the host, a name or an address, and the port of the API."""
@@ -310,10 +317,10 @@ class Kube:
 
         if self._settings.kubeconfig:
             return kubeconfig.KubeConfig.from_file(self._settings.kubeconfig).get()
-        host = self._settings.kubernetes_host or ""
+        host = self._settings.host or ""
         return kubeconfig.KubeConfig.from_one(
             cluster=models.Cluster(
-                server=f"https://{f'[{host}]' if ':' in host else host}:{self._settings.kubernetes_port}",
+                server=f"https://{f'[{host}]' if ':' in host else host}:{self._settings.port}",
                 certificate_auth=f"{self._service_account}/ca.crt",
             ),
             user=models.User(token_file=f"{self._service_account}/token"),

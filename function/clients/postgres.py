@@ -206,7 +206,7 @@ class Database:
 
     def __init__(self, keywords: Mapping[str, Any], *, timeout: float) -> None:
         self._keywords = dict(keywords)
-        self._timeout = timeout
+        self.timeout = timeout
         self._turn = threading.Lock()
         self._connection: Connection | None = None
         self._preparations: dict[str, str] = {}
@@ -222,7 +222,7 @@ class Database:
 
     def deadline(self, timeout: float | None = None) -> float:
         """Return the end of ``timeout`` seconds from now, by default of the database's, on the monotonic clock."""
-        return time.monotonic() + (self._timeout if timeout is None else timeout)
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
 
     def run(self, work: Callable[[Cursor], T], *, timeout: float | None = None, until: float | None = None) -> T:
         """Return what ``work`` returns, given a cursor in autocommit mode; it may be called more than once.

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from function import config, errors, events
+from function import errors, events, settings
 from function.echo import masking
 from function.web import cloudevents
 
@@ -39,9 +39,9 @@ _DEAD_LETTER = {"knativeerrordest": "destination", "knativeerrorcode": "code", "
 class Echo:
     """Prints events; several threads and several processes may print to the same standard output."""
 
-    def __init__(self, settings: config.Settings) -> None:
-        self._show = settings.echo_secrets == "SHOW"
-        self._most = settings.echo_max_bytes
+    def __init__(self, part: settings.Echo) -> None:
+        self._show = not part.masks
+        self._most = part.max_bytes
         self._printer = _Printer()
 
     def event(self, event: events.Event) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from function import config, errors, events
+from function import errors, events
 from function.clients import kubernetes, postgres
 from function.inventory import references
 from function.inventory.mapping import flat, instance, versions, vm
@@ -25,18 +25,16 @@ _MAKE: dict[str, Callable[..., versions.Change | None]] = {vm.KIND: vm.change, i
 class Ledger:
     """Turns events into changes (:meth:`prepare`, pure) and stores them (:meth:`perform`)."""
 
-    def __init__(
-        self, settings: config.Settings, db: postgres.Database | None, api: kubernetes.Kube | None = None
-    ) -> None:
-        self._cluster_name = settings.cluster_name
+    def __init__(self, *, cluster_name: str, db: postgres.Database | None, api: kubernetes.Kube | None = None) -> None:
+        self._cluster_name = cluster_name
         self._groups: list[tuple[type[versions.Row], group_commit.GroupCommit[versions.Change, store.Outcome]]] = []
         self._reader: references.Reader | None = None
         if db is None:
             return
         tables = store.Store(db)
         self._groups = [
-            (vm.VirtualMachine, group_commit.GroupCommit(tables.write, patience=settings.db_timeout)),
-            (instance.Instance, group_commit.GroupCommit(tables.write_instances, patience=settings.db_timeout)),
+            (vm.VirtualMachine, group_commit.GroupCommit(tables.write, patience=db.timeout)),
+            (instance.Instance, group_commit.GroupCommit(tables.write_instances, patience=db.timeout)),
         ]
         if api is not None:
             self._reader = references.Reader(api, tables)

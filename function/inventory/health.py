@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
-from function import config, errors
+from function import errors, settings
 from function.clients import postgres
 from function.inventory.mapping import vm
+from function.settings import variables
 
 HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2
 """The command's exit codes; UNKNOWN is for an error of :func:`run`."""
@@ -106,7 +107,7 @@ def read(db: postgres.Database, timeout: float | None = None) -> list[Row]:
 
 
 def judge(
-    rows: Sequence[Row], max_silence: int, *, cluster: str | None = None, own: str = config.DEFAULT_CLUSTER
+    rows: Sequence[Row], max_silence: int, *, cluster: str | None = None, own: str = settings.DEFAULT_CLUSTER
 ) -> Verdict:
     """Return what is wrong by the rows; of one cluster only where that is named.
 
@@ -120,7 +121,7 @@ def judge(
     }
     ordered = sorted(clusters.items(), key=lambda item: item[0] != own)
     problems = [problem for _, kinds in ordered for problem in _problems(kinds, max_silence)]
-    if clusters and cluster is None and own not in {config.DEFAULT_CLUSTER, *clusters}:
+    if clusters and cluster is None and own not in {settings.DEFAULT_CLUSTER, *clusters}:
         problems.insert(0, f"nothing was ever heard of this cluster, {errors.shown(own)} by CLUSTER_NAME: {_NEITHER}")
     if not clusters:
         whom = "" if cluster is None else f" of cluster {errors.shown(cluster)}"
@@ -175,7 +176,7 @@ def spoken(age: datetime.timedelta | None) -> str:
     """Return an age as HEALTH_MAX_SILENCE would be written, by its two greatest units: 2d 3h, 15m 20s, 0s."""
     left = 0 if age is None else max(0, int(age.total_seconds()))
     words: list[str] = []
-    for unit, seconds in config.UNITS.items():
+    for unit, seconds in variables.UNITS.items():
         count, left = divmod(left, seconds)
         if count or words:
             words.append(f"{count}{unit}")
@@ -190,7 +191,7 @@ class Watch:
         db: postgres.Database,
         max_silence: int,
         *,
-        own: str = config.DEFAULT_CLUSTER,
+        own: str = settings.DEFAULT_CLUSTER,
         kept: float = KEPT_SECONDS,
     ) -> None:
         self._database = db
@@ -218,19 +219,19 @@ class Watch:
         return "; ".join(shown) or "ok"
 
 
-def run(settings: config.Settings, out: TextIO, *, cluster: str | None = None) -> int:
+def run(configuration: settings.Settings, out: TextIO, *, cluster: str | None = None) -> int:
     """Say on ``out`` how healthy the ledger is; return the exit code.
 
     Raises :class:`errors.VmledgerError` where that cannot be known.
     """
-    if not settings.has_database:
+    if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
-    db = postgres.Database(settings.connection(), timeout=settings.db_timeout)
+    db = postgres.Database(configuration.database.connection(), timeout=configuration.database.timeout)
     try:
         rows = read(db)
     finally:
         db.close()
-    verdict = judge(rows, settings.health_max_silence, cluster=cluster, own=settings.cluster_name)
+    verdict = judge(rows, configuration.ledger.max_silence, cluster=cluster, own=configuration.ledger.cluster_name)
     shown = [row for row in rows if cluster in (None, row.cluster)]
     for line in table(shown, verdict) if out.isatty() else json_lines(shown, verdict):
         out.write(line + "\n")

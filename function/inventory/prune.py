@@ -28,9 +28,10 @@ from typing import Any, TextIO
 import psycopg2
 import psycopg2.errors
 
-from function import config, errors
+from function import errors, settings
 from function.clients import postgres
 from function.inventory.storage import dead_letters, store, tables
+from function.settings import variables
 
 MONTHS_AHEAD = 3
 FEWEST, MOST = 20, 500
@@ -89,7 +90,7 @@ def span(text: str) -> datetime.timedelta:
     if text.strip().isdigit():
         raise argparse.ArgumentTypeError(f"needs a unit, such as {text.strip()}d for days")
     try:
-        seconds = config.duration(text)
+        seconds = variables.duration(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
     if not 0 < seconds <= 100 * 366 * 24 * 3600:
@@ -98,7 +99,7 @@ def span(text: str) -> datetime.timedelta:
 
 
 def run(
-    settings: config.Settings,
+    configuration: settings.Settings,
     older_than: datetime.timedelta,
     redundant_after: datetime.timedelta,
     *,
@@ -109,10 +110,10 @@ def run(
 
     Raises :class:`errors.VmledgerError` with one sentence.
     """
-    if not settings.has_database:
+    if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
     done = Pruned(dry_run=dry_run)
-    with _connected(settings) as cursor:
+    with _connected(configuration) as cursor:
         now = _one(cursor, "SELECT now()")
         cuts = {"old": now - older_than, "redundant": now - min(redundant_after, older_than)}
         if not dry_run:
@@ -139,10 +140,10 @@ def add_months(cursor: postgres.Cursor) -> list[str]:
 
 
 @contextlib.contextmanager
-def _connected(settings: config.Settings) -> Iterator[postgres.Cursor]:
+def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
     """Yield a cursor of a connection that nobody else prunes over; failures become one sentence for a person."""
     try:
-        connection = postgres.connect({"connect_timeout": 10, **settings.connection()})
+        connection = postgres.connect({"connect_timeout": 10, **configuration.database.connection()})
         try:
             with connection.cursor() as cursor:
                 cursor.execute(SESSION)

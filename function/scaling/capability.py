@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from function import config, errors, events
+from function import errors, events, settings
 from function.clients import kubernetes, postgres
 from function.scaling import address_policy, claims, occurrences, subscriptions, template
 
@@ -30,11 +30,21 @@ _REFERENCE = "dev.knative.apiserver.ref."
 class Scaling:
     """Turns Events into occurrences (:meth:`prepare`, pure) and tells them to webhooks (:meth:`perform`)."""
 
-    def __init__(self, settings: config.Settings, db: postgres.Database | None, api: kubernetes.Kube | None) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        part: settings.Scaling,
+        webhooks: settings.Webhooks,
+        *,
+        cluster_name: str,
+        db: postgres.Database | None,
+        api: kubernetes.Kube | None,
+    ) -> None:
+        self._settings = part
+        self._webhooks = webhooks
+        self._cluster_name = cluster_name
         self._api = api
-        self._lookup = subscriptions.Lookup(api, settings) if api else None
-        kept = claims.kept_seconds(settings.hpa_max_age)
+        self._lookup = subscriptions.Lookup(api, part) if api else None
+        kept = claims.kept_seconds(part.max_age)
         self._notices: claims.Notices = claims.Table(db, kept=kept) if db else claims.Memory(kept=kept)
         self._lock = threading.Lock()
         self._sender: sender.Sender | None = None
@@ -50,9 +60,9 @@ class Scaling:
         if event.type.startswith(_REFERENCE):
             self._warn_reference()
             return None
-        occurrence = occurrences.occurrence(event, cluster_name=self._settings.cluster_name)
+        occurrence = occurrences.occurrence(event, cluster_name=self._cluster_name)
         if occurrence is not None and self._lookup is None:
-            reasons = self._settings.hpa_reasons
+            reasons = self._settings.reasons
             if self._too_old(occurrence) or not (subscriptions.ALL in reasons or occurrence.reason in reasons):
                 return None
             raise errors.Refused(NO_API)
@@ -142,30 +152,25 @@ class Scaling:
             if self._sender is None:
                 from function.scaling import sender  # requests is imported by the first notice, not by each start
 
-                settings = self._settings
                 policy = address_policy.Policy(
-                    denied=address_policy.Rules.read(settings.webhook_denied_hosts),
-                    allowed=address_policy.Rules.read(settings.webhook_allowed_hosts),
+                    denied=address_policy.Rules.read(self._webhooks.denied_hosts),
+                    allowed=address_policy.Rules.read(self._webhooks.allowed_hosts),
                 )
                 self._sender = sender.Sender(
-                    policy, self._api_hosts, timeout=settings.webhook_timeout, ca_file=settings.webhook_ca_file
+                    policy, self._api_hosts, timeout=self._webhooks.timeout, ca_file=self._webhooks.ca_file
                 )
             return self._sender
 
     def _api_hosts(self) -> list[tuple[str, int]]:
-        """Return where the Kubernetes API is: as this function reaches it, and as Pods do."""
-        hosts = [self._api.address()] if self._api else []
-        if self._settings.kubernetes_host:
-            hosts.append((self._settings.kubernetes_host, self._settings.kubernetes_port))
-        return hosts
+        return self._api.addresses() if self._api else []
 
     def _too_old(self, occurrence: occurrences.Occurrence) -> bool:
         age = (datetime.datetime.now(datetime.UTC) - occurrence.occurred_at).total_seconds()
-        return bool(self._settings.hpa_max_age) and age > self._settings.hpa_max_age
+        return bool(self._settings.max_age) and age > self._settings.max_age
 
     def _throttle(self, occurrence: occurrences.Occurrence) -> int:
-        if self._settings.hpa_throttle is not None:
-            return self._settings.hpa_throttle
+        if self._settings.throttle is not None:
+            return self._settings.throttle
         return 0 if occurrence.reason == occurrences.RESCALED else FAILURE_THROTTLE
 
     def _warn_reference(self) -> None:

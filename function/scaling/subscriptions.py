@@ -12,9 +12,10 @@ import threading
 import time
 from typing import Any
 
-from function import config, errors
+from function import errors, settings
 from function.clients import kubernetes
 from function.scaling import template
+from function.settings import variables
 
 KEPT_SECONDS = 4.0
 MOST_KEPT = 500
@@ -45,9 +46,9 @@ class Subscription:
 class Lookup:
     """Reads HPAs and Secrets through the Kubernetes API."""
 
-    def __init__(self, api: kubernetes.Kube, settings: config.Settings) -> None:
+    def __init__(self, api: kubernetes.Kube, part: settings.Scaling) -> None:
         self._api = api
-        self._settings = settings
+        self._settings = part
         self._lock = threading.Lock()
         self._kept: dict[Key, tuple[float, kubernetes.Object]] = {}
         self._reading: dict[Key, concurrent.futures.Future[kubernetes.Object | None]] = {}
@@ -59,10 +60,10 @@ class Lookup:
         """
         found = self._read((kubernetes.HPAS, namespace, name))
         annotations = _part(found, "metadata", "annotations")
-        secret = annotations.get(self._settings.hpa_annotation)
+        secret = annotations.get(self._settings.annotation)
         if secret is None:
             return None
-        reasons = config.words(str(annotations.get(REASONS) or "")) or self._settings.hpa_reasons
+        reasons = variables.words(str(annotations.get(REASONS) or "")) or self._settings.reasons
         scaled = _part(found, "spec", "scaleTargetRef")
         target = f"{scaled['kind']}/{scaled['name']}" if scaled.get("kind") and scaled.get("name") else None
         return Subscription(str(secret), reasons, target)
@@ -88,10 +89,10 @@ class Lookup:
         given = subscription.secret.strip()
         owner, slash, name = given.rpartition("/")
         owner = owner if slash else namespace
-        annotation = f"the annotation {self._settings.hpa_annotation} of the HPA"
+        annotation = f"the annotation {self._settings.annotation} of the HPA"
         if not (kubernetes.NAMESPACE.fullmatch(owner) and kubernetes.NAME.fullmatch(name)):
             raise errors.Refused(f"{annotation} must be namespace/secret or secret, and is {errors.shown(given)}")
-        allowed = (namespace, *self._settings.hpa_secret_namespaces)
+        allowed = (namespace, *self._settings.secret_namespaces)
         if owner not in allowed and ALL not in allowed:
             raise errors.Refused(
                 f"{annotation} names a Secret of namespace {owner}, and HPAs of namespace {namespace} may not use those"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from function import config, errors, events
+from function import errors, events, settings
 from function.clients import postgres
 from function.vsphere import applied, maintenance
 
@@ -28,21 +28,19 @@ SPARE_SECONDS = 10.0
 class Mirror:
     """Turns events into intents (:meth:`prepare`, pure) and acts on them (:meth:`perform`)."""
 
-    def __init__(self, settings: config.Settings, db: postgres.Database | None) -> None:
-        self._settings = settings
-        self._access = settings.operations()
+    def __init__(self, part: settings.Operations, db: postgres.Database | None) -> None:
+        self._settings = part
+        self._access = part.access()
         self._operations: operations.Operations | None = None
         self._lock = threading.Lock()
         self._memory: applied.Memory = applied.InDatabase(db) if db else applied.InProcess()
-        self._policy = maintenance.Policy(
-            minutes=settings.vrops_maintenance_minutes, unmark_any=settings.vrops_unmark == "ANY"
-        )
-        if self._access is not None and settings.vrops_insecure:
+        self._policy = maintenance.Policy(minutes=part.maintenance_minutes, unmark_any=part.unmark == "ANY")
+        if self._access is not None and part.insecure:
             log.warning(
                 "VROPS_INSECURE is true: the certificate of Operations is not verified",
                 extra={"action": "operations.insecure"},
             )
-        self._patience = settings.vrops_timeout
+        self._patience = part.timeout
         self._longest = max(self._patience, min(CALLS * self._patience, LONGEST_SECONDS))
 
     def prepare(self, event: events.Event) -> maintenance.Intent | None:

@@ -26,7 +26,7 @@ import requests
 import requests.adapters
 import urllib3
 
-from function import config, errors
+from function import errors, settings
 from function.vsphere import maintenance
 
 T = TypeVar("T")
@@ -68,21 +68,21 @@ class _Answer:
 class Operations:
     """Finds, marks and unmarks hosts. Each method takes ``end``, the monotonic time at which the event gives up."""
 
-    def __init__(self, access: config.OperationsAccess, settings: config.Settings) -> None:
+    def __init__(self, access: settings.OperationsAccess, part: settings.Operations) -> None:
         self._access = access
         self._url = access.url + API
-        self._timeout = settings.vrops_timeout
-        self._auth_source = settings.vrops_auth_source
-        self._scheme = settings.vrops_token_scheme
-        self._vcenter_uuid = (settings.vrops_vcenter_uuid or "").strip().lower()
-        self._verify: bool | str = not settings.vrops_insecure and (settings.vrops_ca_file or True)
+        self._timeout = part.timeout
+        self._auth_source = part.auth_source
+        self._scheme = part.token_scheme
+        self._vcenter_uuid = (part.vcenter_uuid or "").strip().lower()
+        self._verify: bool | str = not part.insecure and (part.ca_file or True)
         self._session = _session()
         self._login = threading.Lock()
         self._token: str | None = None
         self._refusals = 0
         self.state = "not answered yet"
         """What the last call came to: "ok", or a sentence."""
-        if settings.vrops_insecure:
+        if part.insecure:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def find(self, wanted: maintenance.Intent, end: float) -> maintenance.Host:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 import werkzeug.exceptions
 
-from function import config, errors, events, logs
+from function import errors, events, logs, settings
 from function.inventory.mapping import shapes, vm
 from function.web import cloudevents, routing
 
@@ -43,21 +43,22 @@ Answer = tuple[str, int, dict[str, str]]
 
 
 def create_app(
-    settings: config.Settings, router: routing.Router, states: Any, *, refused: Callable[[], None] | None = None
+    configuration: settings.Settings, router: routing.Router, states: Any, *, refused: Callable[[], None] | None = None
 ) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name.
 
     refused: called for each request that is refused for good; it takes no time and raises nothing.
     """
     app = flask.Flask("function", static_folder=None)
-    printer = _printer(settings)
+    printer = _printer(configuration.echo)
+    most = configuration.receiver.max_event_bytes
 
     def receive(environ: WSGIEnvironment) -> flask.Response | None:
         started = time.perf_counter()
         batch: Sequence[events.Event] = ()
         try:
-            body = read_body(environ, settings.max_event_bytes)
-            batch = _read(environ, body, printer() if settings.function_debug else None)
+            body = read_body(environ, most)
+            batch = _read(environ, body, printer() if configuration.receiver.debug else None)
             outcomes = router.handle(batch)
         except errors.VmledgerError as exc:
             status = status_of(exc)
@@ -80,7 +81,7 @@ def create_app(
 
     for path, view, methods in (
         ("/", receive_view, ["POST"]),
-        _echo(settings, printer),
+        _echo(configuration.echo, most, printer),
         ("/health/liveness", liveness, ["GET"]),
         ("/health/readiness", readiness, ["GET"]),
     ):
@@ -112,23 +113,23 @@ def _events_first(receive: Callable[[WSGIEnvironment], flask.Response | None], o
     return answer
 
 
-def _printer(settings: config.Settings) -> Callable[[], echo.Echo]:
+def _printer(part: settings.Echo) -> Callable[[], echo.Echo]:
     @functools.cache
     def printer() -> echo.Echo:
         from function.echo import echo
 
-        return echo.Echo(settings)
+        return echo.Echo(part)
 
     return printer
 
 
-def _echo(settings: config.Settings, printer: Callable[[], echo.Echo]) -> tuple[str, Any, list[str]]:
+def _echo(part: settings.Echo, most: int, printer: Callable[[], echo.Echo]) -> tuple[str, Any, list[str]]:
     """Return the route of the echo: its path, its view and its methods."""
 
     def show() -> flask.Response:
         started = time.perf_counter()
         try:
-            batch = _read(flask.request.environ, read_body(flask.request.environ, settings.max_event_bytes), printer())
+            batch = _read(flask.request.environ, read_body(flask.request.environ, most), printer())
         except errors.VmledgerError as exc:
             status = status_of(exc)
             _log_failure((), status, str(exc), started)
@@ -140,7 +141,7 @@ def _echo(settings: config.Settings, printer: Callable[[], echo.Echo]) -> tuple[
     def closed() -> flask.Response:
         return _error(404, "the echo is closed here: ECHO=off")
 
-    return ("/echo", show, ["POST"]) if settings.echo == "ON" else ("/echo", closed, ["GET", "POST", "PUT", "DELETE"])
+    return ("/echo", show, ["POST"]) if part.open else ("/echo", closed, ["GET", "POST", "PUT", "DELETE"])
 
 
 def _read(environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None) -> Sequence[events.Event]:

@@ -18,7 +18,7 @@ import gunicorn.glogging
 import gunicorn.http.errors
 import gunicorn.workers.ggevent
 
-from function import config, logs
+from function import logs, settings
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ REFUSALS = {
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
     """gunicorn's messages among ours; no access log, because each event has a line of its own."""
 
-    level = config.Settings().log_level
+    level = settings.Settings().receiver.log_level
     """Set by ``gunicorn.conf.py``."""
 
     def setup(self, cfg: object) -> None:  # noqa: ARG002  # gunicorn gives its configuration

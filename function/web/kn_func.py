@@ -30,7 +30,7 @@ class Function:
         from hypercorn.middleware import AsyncioWSGIMiddleware
 
         self._service = built
-        self._most = built.settings.max_event_bytes
+        self._most = built.configuration.receiver.max_event_bytes
         self._asgi: Any = AsyncioWSGIMiddleware(built.app, max_body_size=2 * self._most + 2**20)
 
     async def handle(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -7,14 +7,10 @@ A request is handled in two steps: every event of it is prepared, which decides 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from function import config, errors, events
-from function.clients import kubernetes, postgres
-from function.inventory import capability as inventory
-from function.scaling import capability as scaling
-from function.vsphere import capability as vsphere
+from function import errors, events
 from function.vsphere import maintenance
 
 NOT_FOR_US = "ignored"
@@ -52,23 +48,10 @@ TYPES = {
 
 
 class Router:
-    """Holds the capabilities and gives each event to the one that it is for."""
+    """Gives each event to the capability that it is for; capabilities: by the names in the tables above."""
 
-    def __init__(
-        self, settings: config.Settings, db: postgres.Database | None, api: kubernetes.Kube | None = None
-    ) -> None:
-        self._scaling = scaling.Scaling(settings, db, api)
-        self.vsphere = vsphere.Mirror(settings, db)
-        self._capabilities: dict[str, Capability] = {
-            "inventory": inventory.Ledger(settings, db, api),
-            "scaling": self._scaling,
-            "vsphere": self.vsphere,
-        }
-
-    def close(self) -> None:
-        """Close what the capabilities hold open."""
-        self._scaling.close()
-        self.vsphere.close()
+    def __init__(self, capabilities: Mapping[str, Capability]) -> None:
+        self._capabilities = capabilities
 
     def handle(self, batch: Sequence[events.Event]) -> list[str]:
         """Return what became of each event, in a word.

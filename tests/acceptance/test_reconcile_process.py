@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dev import embedded_postgres
-from function import config, migrate
+from function import migrate, settings
 from function.clients import kubernetes
 from tests import api_server, machines
 from tests.acceptance import processes
@@ -206,7 +206,7 @@ def test_a_database_that_dies_midway_is_one_sentence(api: api_server.ApiServer, 
     server.start()
     environ = {"DATABASE_URL": server.url(), "KUBECONFIG": api.kubeconfig(tmp_path)}
     with (tmp_path / "migrate.log").open("w") as out:
-        migrate.run(config.Settings.from_env(environ), out)
+        migrate.run(settings.Settings.from_env(environ), out)
     pages = iter([False, True])
     api.on_page(lambda _: server.kill() if next(pages, False) else None)
     done = reconcile(environ, "--page-size", "5")

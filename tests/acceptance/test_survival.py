@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import pytest
 
 from dev import embedded_postgres
-from function import config, migrate
+from function import migrate, settings
 from tests import conftest
 from tests.acceptance import processes
 
@@ -31,7 +31,7 @@ def own(tmp_path: pathlib.Path) -> Iterator[embedded_postgres.Postgres]:
     server = embedded_postgres.Postgres(tmp_path, port=processes.free_port())
     server.start()
     with (tmp_path / "migrate.log").open("w") as out:
-        migrate.run(config.Settings.from_env({"DATABASE_URL": server.url(tcp=True)}), out)
+        migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url(tcp=True)}), out)
     yield server
     with contextlib.suppress(ProcessLookupError):
         if server.running:

@@ -16,7 +16,7 @@ import psycopg2.extensions
 import pytest
 
 from dev import embedded_postgres
-from function import config, errors, events, migrate, wiring
+from function import errors, events, migrate, settings, wiring
 from function.clients import postgres
 from function.inventory import health
 from function.inventory.mapping import versions, vm
@@ -248,8 +248,8 @@ def test_the_application_s_role_reads_it(new_database: Callable[..., str], serve
     url = new_database()
     conftest.execute(server.url(), "CREATE ROLE health_app LOGIN")
     try:
-        settings = config.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": "health_app"})
-        migrate.run(settings, io.StringIO())
+        configuration = settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": "health_app"})
+        migrate.run(configuration, io.StringIO())
         mine = postgres.Database({"dsn": url.replace("postgres@", "health_app@")}, timeout=5)
         counter = dead_letters.DeadLetters(mine, cluster="east")
         counter.count()
@@ -355,7 +355,7 @@ def test_writers_that_are_gone_become_one(db: postgres.Database, query: Query) -
 def test_refusals_of_the_receiver_are_counted_and_nothing_else(url: str, query: Query) -> None:
     """400, 413 and 422, as Knative sends these to the dead letter sink; once for a request."""
     environ = {"DATABASE_URL": url, "CLUSTER_NAME": "east", "MAX_EVENT_BYTES": "1024"}
-    built = wiring.build(config.Settings.from_env(environ))
+    built = wiring.Service(settings.Settings.from_env(environ))
     client = built.app.test_client()
     vms = {"type": "dev.knative.apiserver.resource.add", "kind": VM, "name": "a", "namespace": "team"}
 
@@ -378,7 +378,7 @@ def test_refusals_of_the_receiver_are_counted_and_nothing_else(url: str, query: 
 
 def test_what_is_retried_is_no_dead_letter(server: embedded_postgres.Postgres, url: str, query: Query) -> None:
     """503: the same event comes again."""
-    built = wiring.build(config.Settings.from_env({"DATABASE_URL": url, "DB_TIMEOUT": "1"}))
+    built = wiring.Service(settings.Settings.from_env({"DATABASE_URL": url, "DB_TIMEOUT": "1"}))
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     conftest.execute(server.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     kind = "dev.knative.apiserver.resource.add"
@@ -392,16 +392,16 @@ def test_what_is_retried_is_no_dead_letter(server: embedded_postgres.Postgres, u
 
 def test_readiness_names_the_ledger(url: str, query: Query) -> None:
     """Beside the database; it writes down what has waited."""
-    built = wiring.build(config.Settings.from_env({"DATABASE_URL": url}))
+    built = wiring.Service(settings.Settings.from_env({"DATABASE_URL": url}))
     assert built.states()["ledger"].startswith("nothing was ever heard")
     query("DROP VIEW ledger_health")
     query("DELETE FROM _yoyo_migration")
     assert built.states()["ledger"] == "not known: the database cannot be used now"
     built.close()
-    assert wiring.build(config.Settings.from_env({})).states()["ledger"] == "not configured"
+    assert wiring.Service(settings.Settings.from_env({})).states()["ledger"] == "not configured"
 
 
 def test_without_a_database_the_command_cannot_know() -> None:
     """A sentence, as everywhere."""
     with pytest.raises(errors.Refused, match="set DB_HOST or DATABASE_URL"):
-        health.run(config.Settings(), io.StringIO())
+        health.run(settings.Settings(), io.StringIO())

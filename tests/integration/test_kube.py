@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from function import config, errors
+from function import errors, settings
 from function.clients import kubernetes as kube
 from tests import api_server as model
 from tests import cluster, machines
@@ -25,9 +25,9 @@ kubernetes, servers = cluster.kubernetes, cluster.servers
 
 MANY = """
 import sys, threading
-from function import config
+from function import settings
 from function.clients import kubernetes as kube
-api = kube.Kube(config.Settings.from_env({"KUBECONFIG": sys.argv[1]}))
+api = kube.Kube(settings.Settings.from_env({"KUBECONFIG": sys.argv[1]}).kubernetes)
 start, found = threading.Barrier(16), []
 def read(number):
     start.wait()
@@ -42,9 +42,9 @@ print(len(found), sum(found))
 
 LISTS = """
 import sys, threading
-from function import config
+from function import settings
 from function.clients import kubernetes as kube
-api = kube.Kube(config.Settings.from_env({"KUBECONFIG": sys.argv[1]}))
+api = kube.Kube(settings.Settings.from_env({"KUBECONFIG": sys.argv[1]}).kubernetes)
 start, found = threading.Barrier(8), []
 def read(number):
     start.wait()
@@ -60,9 +60,9 @@ print(len(found))
 
 MEMORY = """
 import sys, tracemalloc
-from function import config
+from function import settings
 from function.clients import kubernetes as kube
-api = kube.Kube(config.Settings.from_env({"KUBECONFIG": sys.argv[1]}))
+api = kube.Kube(settings.Settings.from_env({"KUBECONFIG": sys.argv[1]}).kubernetes)
 api.cluster_uid()
 tracemalloc.start()
 count = sum(len(page.items) for page in api.pages(kube.VMS))
@@ -113,7 +113,7 @@ def shop(served: model.ApiServer) -> Iterator[model.ApiServer]:
 @pytest.fixture
 def door(shop: model.ApiServer, tmp_path: pathlib.Path) -> Iterator[kube.Kube]:
     """The door to it; it does not wait before it asks once more."""
-    opened = kube.Kube(config.Settings.from_env({"KUBECONFIG": shop.kubeconfig(tmp_path)}), pause=0)
+    opened = kube.Kube(settings.Settings.from_env({"KUBECONFIG": shop.kubeconfig(tmp_path)}).kubernetes, pause=0)
     yield opened
     opened.close()
 
@@ -121,7 +121,7 @@ def door(shop: model.ApiServer, tmp_path: pathlib.Path) -> Iterator[kube.Kube]:
 @pytest.fixture
 def api(kubernetes: cluster.Cluster, tmp_path: pathlib.Path) -> kube.Kube:
     """The door to a Kubernetes API with nothing in it."""
-    return kube.Kube(config.Settings.from_env({"KUBECONFIG": kubernetes.kubeconfig(tmp_path)}))
+    return kube.Kube(settings.Settings.from_env({"KUBECONFIG": kubernetes.kubeconfig(tmp_path)}).kubernetes)
 
 
 def test_many_threads_may_read_their_first_objects_at_once(kubernetes: cluster.Cluster, tmp_path: pathlib.Path) -> None:
@@ -173,7 +173,7 @@ def test_a_plugin_that_gives_no_token_is_unavailable(
     plugin = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "echo", "args": [says]}
     document["users"][0]["user"] = {"exec": plugin}
     file.write_text(json.dumps(document))
-    api = kube.Kube(config.Settings.from_env({"KUBECONFIG": str(file)}))
+    api = kube.Kube(settings.Settings.from_env({"KUBECONFIG": str(file)}).kubernetes)
     with pytest.raises(errors.Unavailable) as caught:
         api.get(kube.HPAS, namespace="shop", name="cart")
     api.close()
@@ -183,14 +183,14 @@ def test_a_plugin_that_gives_no_token_is_unavailable(
 @pytest.mark.parametrize("host", ["10.96.0.1", "fd00::1", "127.0.0.1"])
 def test_in_a_cluster_the_service_accounts_files_are_used(host: str, tmp_path: pathlib.Path) -> None:
     """Address, certificate and token; without them the API cannot be used, and the sentence says so."""
-    settings = config.Settings.from_env({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "6443"})
-    missing = kube.Kube(settings, service_account=str(tmp_path))
+    configuration = settings.Settings.from_env({"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": "6443"})
+    missing = kube.Kube(configuration.kubernetes, service_account=str(tmp_path))
     with pytest.raises(errors.Unavailable, match="token and certificate"):
         missing.get(kube.HPAS, namespace="shop", name="cart")
     import certifi
 
     (tmp_path / "ca.crt").write_text(pathlib.Path(certifi.where()).read_text())
-    found = kube.Kube(settings, service_account=str(tmp_path))
+    found = kube.Kube(configuration.kubernetes, service_account=str(tmp_path))
     assert found.address() == (host, 6443)
     with pytest.raises(errors.Unavailable, match="token and certificate"):
         found.get(kube.HPAS, namespace="shop", name="cart")
@@ -481,7 +481,7 @@ def test_a_resource_that_is_not_installed_is_no_empty_list(door: kube.Kube, shop
 
 def test_a_token_that_is_not_taken_is_unavailable(shop: model.ApiServer, tmp_path: pathlib.Path) -> None:
     """And not shown."""
-    other = kube.Kube(config.Settings.from_env({"KUBECONFIG": shop.kubeconfig(tmp_path, token="hunter2")}))
+    other = kube.Kube(settings.Settings.from_env({"KUBECONFIG": shop.kubeconfig(tmp_path, token="hunter2")}).kubernetes)
     with pytest.raises(errors.Unavailable, match=r"token \(401\)") as caught:
         names(other.pages(kube.VMS))
     other.close()

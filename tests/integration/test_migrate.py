@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 
 from dev import embedded_postgres
-from function import config, errors, events, migrate
+from function import errors, events, migrate, settings
 from function.clients import postgres
 from function.inventory import prune
 from function.inventory.mapping import versions, vm
@@ -31,7 +31,7 @@ ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 def run(url: str, **environ: str) -> str:
     """Migrate; return what was said."""
     out = io.StringIO()
-    migrate.run(config.Settings.from_env({"DATABASE_URL": url, **environ}), out)
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, **environ}), out)
     return out.getvalue()
 
 

@@ -14,7 +14,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from function import config, errors, events
+from function import errors, events, settings
 from function.clients import postgres
 from function.inventory import prune as pruning
 from function.inventory.mapping import versions, vm
@@ -40,8 +40,8 @@ def machine(kind: str, version: int, days: float, *, name: str = "a", cores: int
 
 def prune(url: str, older: float = 100, redundant: float = 30, *, dry_run: bool = False) -> pruning.Pruned:
     """Prune; spans are in days."""
-    settings = config.Settings.from_env({"DATABASE_URL": url})
-    return pruning.run(settings, older * DAY, redundant * DAY, dry_run=dry_run, out=io.StringIO())
+    configuration = settings.Settings.from_env({"DATABASE_URL": url})
+    return pruning.run(configuration, older * DAY, redundant * DAY, dry_run=dry_run, out=io.StringIO())
 
 
 def left(query: Query) -> list[int]:

@@ -15,7 +15,7 @@ import msgspec
 import psycopg2
 import pytest
 
-from function import config, events, migrate
+from function import events, migrate, settings
 from function.clients import kubernetes, postgres
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.reconcile import report, snapshot
@@ -41,19 +41,19 @@ def api() -> Iterator[api_server.ApiServer]:
 
 
 @pytest.fixture
-def settings(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -> config.Settings:
+def configuration(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -> settings.Settings:
     """An empty ledger, and access to the cluster."""
-    return config.Settings.from_env(
+    return settings.Settings.from_env(
         {"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path), "CLUSTER_NAME": "east"}
     )
 
 
 @pytest.fixture
-def again(settings: config.Settings) -> Reconcile:
+def again(configuration: settings.Settings) -> Reconcile:
     """Reconcile, in pages of three."""
 
     def run(talk: report.Report | None = None, **options: Any) -> reconciliation.Run:
-        return reconciliation.run(settings, reconciliation.Options(**{"page": 3, **options}), talk)
+        return reconciliation.run(configuration, reconciliation.Options(**{"page": 3, **options}), talk)
 
     return run
 
@@ -649,7 +649,7 @@ def test_too_many_deletes_are_refused(
     percent: int,
     refused: bool,
     api: api_server.ApiServer,
-    settings: config.Settings,
+    configuration: settings.Settings,
     teller: Teller,
     query: Query,
 ) -> None:
@@ -659,7 +659,7 @@ def test_too_many_deletes_are_refused(
         teller.tell(said)
     for number in range(went):
         api.delete(kubernetes.VMS, "shop", f"vm-{number}")
-    limited = dataclasses.replace(settings, reconcile_max_deletes=percent)
+    limited = dataclasses.replace(configuration, ledger=dataclasses.replace(configuration.ledger, max_deletes=percent))
     done = reconciliation.run(limited)
     assert (done.outcome, done.missed_deletes) == (("refused", 0) if refused else ("repaired", went))
     assert len(names(query)) == lived - done.missed_deletes
@@ -986,13 +986,15 @@ def test_a_dry_run_of_a_rewind_begins_no_epoch(
 
 
 def test_the_role_of_the_function_is_enough(
-    api: api_server.ApiServer, settings: config.Settings, url: str, query: Query
+    api: api_server.ApiServer, configuration: settings.Settings, url: str, query: Query
 ) -> None:
     """What `migrate` grants with DB_APP_ROLE is all that a reconcile needs."""
     role = f"reconciler_{uuid.uuid4().hex}"
     query(f"CREATE ROLE {role} LOGIN")
-    migrate.run(config.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
-    limited = dataclasses.replace(settings, database_url=url.replace("postgres@", f"{role}@"))
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
+    limited = dataclasses.replace(
+        configuration, database=dataclasses.replace(configuration.database, url=url.replace("postgres@", f"{role}@"))
+    )
     web = api.create(machines.vm("web", instancetype="u1.large")).object
     api.create(machines.vmi(web))
     api.create(machines.vm("idle", instancetype="u1.large"))
@@ -1005,29 +1007,34 @@ def test_the_role_of_the_function_is_enough(
 
 
 def test_a_database_that_is_silent_is_a_failure(
-    api: api_server.ApiServer, settings: config.Settings, query: Query, monkeypatch: pytest.MonkeyPatch
+    api: api_server.ApiServer, configuration: settings.Settings, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every wait has an end, also for a lock that somebody holds."""
     monkeypatch.setattr(snapshot, "STATEMENT_SECONDS", 0.5)
     monkeypatch.setattr(snapshot, "LOCK_ATTEMPTS", 2)
     monkeypatch.setattr(snapshot, "SESSION", "SET lock_timeout = '100ms'")
     api.create(machines.vm("web"))
-    with contextlib.closing(psycopg2.connect(settings.database_url)) as other, other.cursor() as cursor:
+    with contextlib.closing(psycopg2.connect(configuration.database.url)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE reconcile_seen IN ACCESS EXCLUSIVE MODE")
-        assert reconciliation.run(settings).error == "the database was locked by others for too long"
+        assert reconciliation.run(configuration).error == "the database was locked by others for too long"
         monkeypatch.setattr(snapshot, "SESSION", "SELECT")
-        assert "the database cannot be used now" in (reconciliation.run(settings).error or "")
+        assert "the database cannot be used now" in (reconciliation.run(configuration).error or "")
     assert [row[0] for row in rows(query)] == ["failed", "failed"]
-    assert reconciliation.run(settings).outcome == "repaired"
+    assert reconciliation.run(configuration).outcome == "repaired"
 
 
-def test_what_is_missing_is_looked_up_by_index(again: Reconcile, query: Query, settings: config.Settings) -> None:
+def test_what_is_missing_is_looked_up_by_index(
+    again: Reconcile, query: Query, configuration: settings.Settings
+) -> None:
     """Whatever the statistics say: a join of two tables that look empty would compare each row with each."""
     again()
     for kind in (snapshot.MACHINES, snapshot.INSTANCES):
         sql = "EXPLAIN SELECT count(*)" + snapshot._missing(kind)
         known = {"cluster": "east", "kind": kind.name, "epoch": 0, "version": 1, "began": NOW}
-        with contextlib.closing(psycopg2.connect(settings.database_url)) as connection, connection.cursor() as cursor:
+        with (
+            contextlib.closing(psycopg2.connect(configuration.database.url)) as connection,
+            connection.cursor() as cursor,
+        ):
             cursor.execute(snapshot.SESSION)
             cursor.execute(sql, known)
             plan = "\n".join(line for (line,) in cursor.fetchall())
@@ -1054,13 +1061,13 @@ def test_two_at_once_are_one(api: api_server.ApiServer, again: Reconcile, query:
 
 def test_without_a_database_it_is_refused(api: api_server.ApiServer, tmp_path: pathlib.Path) -> None:
     """One sentence; there is nowhere to write a row."""
-    done = reconciliation.run(config.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)}))
+    done = reconciliation.run(settings.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)}))
     assert (done.outcome, done.error) == ("refused", "no database is configured: set DB_HOST or DATABASE_URL")
 
 
 def test_without_kubernetes_it_is_refused(url: str, query: Query) -> None:
     """One sentence, and a row."""
-    done = reconciliation.run(config.Settings.from_env({"DATABASE_URL": url}))
+    done = reconciliation.run(settings.Settings.from_env({"DATABASE_URL": url}))
     assert done.outcome == "refused"
     assert "KUBECONFIG" in (done.error or "")
     assert rows(query)[0][0] == "refused"
@@ -1071,6 +1078,6 @@ def test_an_unmigrated_database_is_a_failure(
 ) -> None:
     """The sentence says what to run; no traceback."""
     environ = {"DATABASE_URL": new_database(), "KUBECONFIG": api.kubeconfig(tmp_path)}
-    done = reconciliation.run(config.Settings.from_env(environ))
+    done = reconciliation.run(settings.Settings.from_env(environ))
     assert done.outcome == "failed"
     assert "python -m function migrate" in (done.error or "")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from function import config, wiring
+from function import settings, wiring
 from function.clients import kubernetes
 from tests import api_server, machines
 
@@ -27,8 +27,8 @@ def api() -> Iterator[api_server.ApiServer]:
 @pytest.fixture
 def post(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -> Iterator[Callable[..., tuple[int, str]]]:
     """Send an event of mode Reference to the function; return the status, and the sentence where there is one."""
-    settings = config.Settings.from_env({"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path)})
-    built = wiring.build(settings)
+    configuration = settings.Settings.from_env({"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path)})
+    built = wiring.Service(configuration)
 
     def send(
         step: str, second: int | None, *, kind: str = "VirtualMachine", cluster: str = "", **named: Any
@@ -166,7 +166,7 @@ def test_what_names_nothing_is_refused(
 
 def test_without_access_it_is_refused_for_good(url: str) -> None:
     """The sentence says what to set."""
-    built = wiring.build(config.Settings.from_env({"DATABASE_URL": url}))
+    built = wiring.Service(settings.Settings.from_env({"DATABASE_URL": url}))
     event = {"specversion": "1.0", "id": "1", "source": "s", "type": f"{REFERENCE}add", "kind": "VirtualMachine"}
     status, sentence = answer(built, {**event, "data": {"namespace": "shop", "name": "web"}})
     built.close()

@@ -18,7 +18,7 @@ import pytest
 import pytest_httpserver
 import werkzeug
 
-from function import config, logs, wiring
+from function import logs, settings, wiring
 from function.clients import kubernetes as kube
 from function.scaling import capability as scaling
 from function.scaling import sender, subscriptions
@@ -32,7 +32,7 @@ SECRETS = ("path-that-is-secret", "header-that-is-secret", "body-that-is-secret"
 
 
 @pytest.fixture
-def settings(kubernetes: cluster.Cluster, tmp_path: pathlib.Path) -> dict[str, str]:
+def environ(kubernetes: cluster.Cluster, tmp_path: pathlib.Path) -> dict[str, str]:
     """The environment of the function: no database; loopback is opened, because the receiver is there."""
     return {
         "KUBECONFIG": kubernetes.kubeconfig(tmp_path),
@@ -57,13 +57,13 @@ def put(kubernetes: cluster.Cluster, url: str, **keys: str) -> None:
 
 
 @pytest.fixture
-def post(settings: dict[str, str]) -> Iterator[Post]:
+def post(environ: dict[str, str]) -> Iterator[Post]:
     """Send an event to the function; return the status, and the sentence where there is one."""
     built: list[wiring.Service] = []
 
     def send(document: Any, **more: str) -> tuple[int, str]:
         if not built or more:
-            built.append(wiring.build(config.Settings.from_env({**settings, **more})))
+            built.append(wiring.Service(settings.Settings.from_env({**environ, **more})))
         kind = "application/cloudevents-batch+json" if isinstance(document, list) else cluster.STRUCTURED
         response = built[-1].app.test_client().post("/", data=json.dumps(document), content_type=kind)
         return response.status_code, json.loads(response.data)["error"] if response.data else ""
@@ -125,13 +125,13 @@ def test_the_request_is_what_the_secret_says(post: Post, receiver: pytest_httpse
 
 
 @pytest.mark.usefixtures("subscribed")
-def test_binary_and_batched_events_are_told_too(settings: dict[str, str], post: Post, receiver: Any) -> None:
+def test_binary_and_batched_events_are_told_too(environ: dict[str, str], post: Post, receiver: Any) -> None:
     """Knative sends binary mode; both occurrences of a batch are told, and the one that is none is not."""
     ok(receiver)
     event = cluster.now("up")
     data = event.pop("data")
     headers = {f"ce-{name}": value for name, value in event.items() if name != "datacontenttype"}
-    built = wiring.build(config.Settings.from_env(settings))
+    built = wiring.Service(settings.Settings.from_env(environ))
     sent = built.app.test_client().post(
         "/", data=json.dumps(data), headers={**headers, "Content-Type": "application/json"}
     )
@@ -347,7 +347,7 @@ def test_what_the_kubernetes_api_refuses_is_told_apart(
 )
 @pytest.mark.parametrize("kind", ["application/json", "text/html"])
 def test_answers_that_are_no_kubernetes_apis_are_survived(
-    kind: str, body: str, code: int, status: int, settings: dict[str, str], post: Post, kubernetes: cluster.Cluster
+    kind: str, body: str, code: int, status: int, environ: dict[str, str], post: Post, kubernetes: cluster.Cluster
 ) -> None:
     """A proxy in between may say anything."""
     kubernetes.server.clear()
@@ -390,7 +390,7 @@ def test_a_rotated_token_is_used(kubernetes: cluster.Cluster, tmp_path: pathlib.
     config_file.write_text(json.dumps(document))
     kubernetes.hpa()
     kubernetes.tokens = {"first"}
-    api = kube.Kube(config.Settings.from_env({"KUBECONFIG": str(config_file)}))
+    api = kube.Kube(settings.Settings.from_env({"KUBECONFIG": str(config_file)}).kubernetes)
     assert api.get(kube.HPAS, namespace="shop", name="cart") is not None
     (tmp_path / "token").write_text("second\n")
     kubernetes.tokens = {"second"}
@@ -469,7 +469,7 @@ def test_a_long_retry_after_is_left_to_knative(post: Post, receiver: pytest_http
 
 
 @pytest.mark.usefixtures("subscribed")
-def test_a_receiver_that_never_answers_is_503_in_time(settings: dict[str, str], post: Post, receiver: Any) -> None:
+def test_a_receiver_that_never_answers_is_503_in_time(environ: dict[str, str], post: Post, receiver: Any) -> None:
     """Three POSTs of WEBHOOK_TIMEOUT each."""
     stop = threading.Event()
 
@@ -694,7 +694,7 @@ def test_denied_hosts_win(post: Post, subscribed: cluster.Cluster, receiver: pyt
 
 def test_a_name_that_changes_its_mind_does_not_pass(
     subscribed: cluster.Cluster,
-    settings: dict[str, str],
+    environ: dict[str, str],
     receiver: pytest_httpserver.HTTPServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -711,7 +711,7 @@ def test_a_name_that_changes_its_mind_does_not_pass(
 
     monkeypatch.setattr(socket, "getaddrinfo", changing)
     put(subscribed, f"http://rebinding.example:{receiver.port}{SECRET_PATH}")
-    built = wiring.build(config.Settings.from_env({**settings, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}))
+    built = wiring.Service(settings.Settings.from_env({**environ, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"}))
     client = built.app.test_client()
     statuses = [
         client.post("/", data=json.dumps(cluster.now("up", ago)), content_type=cluster.STRUCTURED).status_code
@@ -789,7 +789,7 @@ def test_an_unknown_placeholder_is_warned_about_once(
 
 @pytest.mark.usefixtures("subscribed")
 def test_duplicates_at_once_give_one_post_without_a_database(
-    settings: dict[str, str], subscribed: cluster.Cluster, receiver: pytest_httpserver.HTTPServer
+    environ: dict[str, str], subscribed: cluster.Cluster, receiver: pytest_httpserver.HTTPServer
 ) -> None:
     """In one process: one is sent, and the others are answered 503 while it is, 204 after; none is 204 before."""
     release = threading.Event()
@@ -799,7 +799,7 @@ def test_duplicates_at_once_give_one_post_without_a_database(
         return werkzeug.Response("ok")
 
     receiver.expect_request(SECRET_PATH).respond_with_handler(slow)
-    built = wiring.build(config.Settings.from_env(settings))
+    built = wiring.Service(settings.Settings.from_env(environ))
     body = json.dumps(cluster.now("up"))
 
     def send() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from function import config, errors, migrate
+from function import errors, migrate, settings
 from function.clients import postgres
 from function.scaling import claims, occurrences
 from tests import conftest
@@ -185,9 +185,9 @@ def test_claiming_twice_by_the_same_number_is_one_claim(db: postgres.Database, m
 @pytest.mark.parametrize("limit", [10**11, 0])
 def test_any_setting_fits_the_table(limit: int, db: postgres.Database) -> None:
     """The largest age and throttle that the settings take."""
-    settings = config.Settings.from_env({"HPA_MAX_AGE": str(limit), "HPA_THROTTLE": str(10**9)})
-    table = claims.Table(db, kept=claims.kept_seconds(settings.hpa_max_age))
-    assert answer(table, throttle=settings.hpa_throttle or 0) is claims.Answer.CLAIMED
+    configuration = settings.Settings.from_env({"HPA_MAX_AGE": str(limit), "HPA_THROTTLE": str(10**9)})
+    table = claims.Table(db, kept=claims.kept_seconds(configuration.scaling.max_age))
+    assert answer(table, throttle=configuration.scaling.throttle or 0) is claims.Answer.CLAIMED
 
 
 def test_a_database_that_is_away_is_unavailable() -> None:
@@ -203,7 +203,7 @@ def test_the_applications_role_may_do_what_the_table_needs(new_database: Callabl
     url = new_database()
     role = "scaling_app"
     conftest.execute(url, f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN")
-    migrate.run(config.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
     door = postgres.Database({"dsn": url, "user": role}, timeout=5)
     table = claims.Table(door, kept=60)
     claim = table.claim(occurrence(0), throttle=600)

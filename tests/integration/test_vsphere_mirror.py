@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from flask import testing
 
-from function import config, wiring
+from function import settings, wiring
 from tests import suite_api, vsphere
 
 Send = Callable[..., tuple[int, str]]
@@ -33,7 +33,7 @@ class Function:
     """The function over that suite-api."""
 
     def __init__(self, environ: dict[str, str]) -> None:
-        self.service = wiring.build(config.Settings.from_env(environ))
+        self.service = wiring.Service(settings.Settings.from_env(environ))
         self._client: testing.FlaskClient = self.service.app.test_client()
 
     def send(self, request: vsphere.Request) -> tuple[int, str]:

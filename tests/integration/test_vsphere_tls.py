@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from function import config, wiring
+from function import settings, wiring
 from tests import suite_api, vsphere
 
 
@@ -39,7 +39,7 @@ def api(certificate: pathlib.Path) -> Iterator[suite_api.SuiteApi]:
 def enter(api: suite_api.SuiteApi, **environ: str) -> tuple[int, str]:
     """Send that a host entered maintenance mode; return the status and the answer."""
     known = {"vropsFqdn": f"localhost:{api.port}", "vropsUser": api.user, "vropsPassword": api.password}
-    built = wiring.build(config.Settings.from_env({**known, **environ}))
+    built = wiring.Service(settings.Settings.from_env({**known, **environ}))
     headers, body = vsphere.sample("source-0.39-enter")
     answer = built.app.test_client().post("/", data=body, headers=headers)
     built.close()

@@ -12,7 +12,7 @@ import psycopg2.extensions
 import werkzeug.test
 
 from dev import embedded_postgres
-from function import config, wiring
+from function import settings, wiring
 from function.clients import kubernetes
 from function.inventory.reconcile import run as reconciling
 from tests.simulation import ledger, model_cluster, pause_points
@@ -45,8 +45,11 @@ class Stage:
         (folder / "stopped").mkdir()
         self._plain = _settings(server.url(database=database), api.kubeconfig(folder))
         self._stopped = _settings(relay.url("postgres", database), api.kubeconfig(folder / "stopped", token=api.GATED))
-        self._door, self._stopped_door = _Door(self._plain, pause=0), _Door(self._stopped, pause=0)
-        self.service = wiring.build(self._plain)
+        self._door, self._stopped_door = (
+            _Door(self._plain.kubernetes, pause=0),
+            _Door(self._stopped.kubernetes, pause=0),
+        )
+        self.service = wiring.Service(self._plain)
         self._client = self.service.app.test_client()
 
     def clear(self) -> None:
@@ -147,7 +150,7 @@ class _Door(kubernetes.Kube):
         pass
 
 
-def _settings(url: str, kubeconfig: str) -> config.Settings:
-    return config.Settings.from_env(
+def _settings(url: str, kubeconfig: str) -> settings.Settings:
+    return settings.Settings.from_env(
         {"DATABASE_URL": url, "KUBECONFIG": kubeconfig, "CLUSTER_NAME": model_cluster.CLUSTER}
     )

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from dev import embedded_postgres
-from function import config, migrate
+from function import migrate, settings
 from function.clients import kubernetes
 from tests.simulation import environment, rules
 from tests.simulation.model_cluster import Shape
@@ -31,7 +31,7 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[environment.Stage]:
     folder: pathlib.Path = tmp_path_factory.mktemp("simulation")
     server = embedded_postgres.Postgres(folder / "postgres", settings={"fsync": "off"})
     server.start()
-    migrate.run(config.Settings.from_env({"DATABASE_URL": server.url()}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url()}), io.StringIO())
     with environment.built(server, folder, "postgres") as made:
         yield made
     server.stop()

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import re
 
-from function import config, errors
+from function import errors, settings
 from function.web import app
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
+PARTS = {
+    "receiver": "Receiver",
+    "ledger": "Ledger",
+    "database": "Database",
+    "kubernetes": "Kubernetes API",
+    "echo": "Echo",
+    "scaling": "Scaling events",
+    "webhooks": "Webhooks",
+    "operations": "vRealize, Aria and VCF Operations",
+}
+"""The heading of each part of the settings in docs/settings.md."""
 
 
-def rows(heading: str) -> list[list[str]]:
+def rows(heading: str, page: str = README) -> list[list[str]]:
     """The cells of the first table under a heading."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -33,15 +43,18 @@ def _shown(default: object) -> str:
             return str(default)
 
 
-def test_the_settings_table_is_that_of_the_code() -> None:
-    """Each variable, its default and its sentence; the code declares them."""
-    declared = []
-    for field in dataclasses.fields(config.Settings):
-        if "variable" in field.metadata:
-            default = "" if field.default in (None, ()) else f"`{_shown(field.default)}`"
-            declared.append([f"`{field.metadata['variable']}`", default, field.metadata["doc"]])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in declared)
-    assert rows("Settings") == declared, f"README's table should be:\n{table}"
+def test_the_settings_page_is_that_of_the_code() -> None:
+    """A table for each part, with each variable, its default and its sentence; the code declares them."""
+    declared: dict[str, list[list[str]]] = {}
+    for part, field in settings.Settings.declared():
+        default = "" if field.default in (None, ()) else f"`{_shown(field.default)}`"
+        row = [f"`{field.metadata['variable']}`", default, field.metadata["doc"]]
+        declared.setdefault(PARTS[part], []).append(row)
+    page = (ROOT / "docs" / "settings.md").read_text()
+    for heading, expected in declared.items():
+        table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
+        assert rows(heading, page) == expected, f"the table under {heading} should be:\n{table}"
+    assert re.findall(r"^## (.*)", page, re.MULTILINE) == list(declared)
 
 
 def test_the_status_table_is_that_of_the_code() -> None:

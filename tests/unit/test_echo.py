@@ -14,7 +14,7 @@ import pytest
 from flask import testing
 from hypothesis import strategies
 
-from function import config, wiring
+from function import settings, wiring
 from tests import vsphere
 
 STRUCTURED = "application/cloudevents+json"
@@ -24,7 +24,7 @@ CE = {f"ce-{name}": value for name, value in EVENT.items()}
 
 def client(**environ: str) -> testing.FlaskClient:
     """The function with these settings."""
-    return wiring.build(config.Settings.from_env(environ)).app.test_client()
+    return wiring.Service(settings.Settings.from_env(environ)).app.test_client()
 
 
 def echo(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from function import config, errors
+from function import errors, settings
 from function.inventory import health
 
 HOUR = 3600
@@ -253,12 +253,12 @@ def test_the_table_is_for_people() -> None:
 )
 def test_a_silence_is_written_with_or_without_a_unit(given: str, seconds: int) -> None:
     """Seconds are meant where none is named."""
-    assert config.Settings.from_env({"HEALTH_MAX_SILENCE": given}).health_max_silence == seconds
+    assert settings.Settings.from_env({"HEALTH_MAX_SILENCE": given}).ledger.max_silence == seconds
 
 
 @pytest.mark.parametrize("given", ["-1", "1.5h", "1w", "h", "1h30m", "soon", "1" * 10, "٣h"])
 def test_what_is_no_duration_is_refused(given: str) -> None:
     """With the variable's name, and without the value."""
     with pytest.raises(errors.BadSetting, match=r"^HEALTH_MAX_SILENCE must be a number of seconds, or") as refusal:
-        config.Settings.from_env({"HEALTH_MAX_SILENCE": given})
+        settings.Settings.from_env({"HEALTH_MAX_SILENCE": given})
     assert len(given) < 2 or given not in str(refusal.value)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
-from function import __main__, config, errors, events
+from function import __main__, errors, events, settings
 from function.cli import reconcile
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.reconcile import report, snapshot
@@ -223,4 +223,4 @@ def test_the_help_names_each_exit_code(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_share_of_deletes_is_a_percentage(value: str) -> None:
     """0 to 100."""
     with pytest.raises(errors.BadSetting, match="RECONCILE_MAX_DELETES"):
-        config.Settings.from_env({"RECONCILE_MAX_DELETES": value})
+        settings.Settings.from_env({"RECONCILE_MAX_DELETES": value})

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import function.__main__ as command
-from function import config
+from function import settings
 from tests import cluster
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -258,7 +258,7 @@ def test_the_function_may_read_hpas_everywhere_and_secrets_nowhere() -> None:
 def test_the_sample_hpa_names_the_sample_secret() -> None:
     """By the annotation's default name."""
     [hpa] = [each for each in documents("examples/scaling") if each["kind"] == "HorizontalPodAutoscaler"]
-    assert hpa["metadata"]["annotations"] == {config.Settings().hpa_annotation: "php-apache-webhook"}
+    assert hpa["metadata"]["annotations"] == {settings.Settings().scaling.annotation: "php-apache-webhook"}
 
 
 def test_no_delete_is_delivered_and_every_trigger_has_a_dead_letter_sink() -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from function import config
+from function import settings
+from function.settings import operations
 from tests import manifests, vsphere
 
 
@@ -79,22 +80,18 @@ def test_the_settings_of_the_component_can_be_used(objects: manifests.Objects) -
     """With the Secret that the example file describes, which holds no password."""
     text = (manifests.K8S / "components" / "vsphere" / "vrops.env.example").read_text()
     secret = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    assert (tuple(secret), secret["vropsPassword"]) == (config.PUBLISHED_KEYS, "")
-    settings = manifests.named(objects, "ConfigMap", "vmledger")["data"]
-    read = config.Settings.from_env({**settings, **secret, "vropsUser": "u", "vropsPassword": "p"})
-    assert read.operations() is not None
-    assert (read.vrops_maintenance_minutes, read.vrops_unmark) == (0, "MANUAL")
+    assert (tuple(secret), secret["vropsPassword"]) == (operations.PUBLISHED_KEYS, "")
+    configuration = manifests.named(objects, "ConfigMap", "vmledger")["data"]
+    read = settings.Settings.from_env({**configuration, **secret, "vropsUser": "u", "vropsPassword": "p"})
+    assert read.operations.access() is not None
+    assert (read.operations.maintenance_minutes, read.operations.unmark) == (0, "MANUAL")
     assert "vrops.env" in (manifests.ROOT / ".gitignore").read_text()
 
 
 def test_the_document_names_what_is_there() -> None:
     """Settings, files and the shape of the echo's line in docs/vsphere.md."""
     text = (manifests.ROOT / "docs" / "vsphere.md").read_text()
-    known = {
-        field.metadata["variable"]
-        for field in config.Settings.__dataclass_fields__.values()
-        if "variable" in field.metadata
-    }
+    known = {field.metadata["variable"] for _, field in settings.Settings.declared()}
     named = set(re.findall(r"\b(?:VROPS|ECHO|FUNCTION)_[A-Z_]+\b|\bvrops[A-Z]\w+\b", text))
     assert named <= known
     assert {name for name in known if name.lower().startswith("vrops")} <= named

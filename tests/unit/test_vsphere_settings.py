@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from function import config, errors
+from function import errors, settings
 
 FULL = {"VROPS_URL": "https://ops.example", "VROPS_USER": "mirror", "VROPS_PASSWORD": "hunter2"}
 PUBLISHED = {"vropsFqdn": "ops.example", "vropsUser": "mirror", "vropsPassword": "hunter2"}
@@ -16,7 +16,7 @@ PUBLISHED = {"vropsFqdn": "ops.example", "vropsUser": "mirror", "vropsPassword":
 
 def access(environ: dict[str, str]) -> tuple[str, str, str] | None:
     """What the settings come to."""
-    found = config.Settings.from_env(environ).operations()
+    found = settings.Settings.from_env(environ).operations.access()
     return (found.url, found.user, found.password) if found else None
 
 
@@ -99,7 +99,7 @@ def test_any_password_is_kept(password: str) -> None:
 def test_a_bad_setting_stops_the_start_with_one_line(environ: dict[str, str], variable: str) -> None:
     """It names the variable, and holds nothing of the value."""
     with pytest.raises(errors.BadSetting) as caught:
-        config.Settings.from_env(environ)
+        settings.Settings.from_env(environ)
     assert caught.value.variable == variable
     assert len(str(caught.value).splitlines()) == 1
     assert "hunter2" not in str(caught.value)
@@ -108,5 +108,5 @@ def test_a_bad_setting_stops_the_start_with_one_line(environ: dict[str, str], va
 def test_no_password_is_in_what_settings_look_like() -> None:
     """A repr ends in logs."""
     for environ in (FULL, PUBLISHED, {"VROPS_SECRET": json.dumps(PUBLISHED)}):
-        settings = config.Settings.from_env(environ)
-        assert "hunter2" not in f"{settings!r} {settings.operations()!r}"
+        configuration = settings.Settings.from_env(environ)
+        assert "hunter2" not in f"{configuration!r} {configuration.operations.access()!r}"

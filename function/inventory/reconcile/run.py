@@ -23,7 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from function import config, errors, events
+from function import errors, events, settings
 from function.clients import kubernetes, postgres
 from function.inventory.mapping import instance, instancetype, versions
 from function.inventory.reconcile import report, snapshot
@@ -118,7 +118,7 @@ class _Repair(NamedTuple):
 
 
 def run(
-    settings: config.Settings,
+    configuration: settings.Settings,
     options: Options | None = None,
     talk: report.Report | None = None,
     *,
@@ -129,19 +129,26 @@ def run(
     api: the door to the cluster, where the caller has one. Trouble of any kind is an outcome and raises nothing.
     """
     options, talk = options or Options(), talk or report.Report()
-    done = Run(cluster=settings.cluster_name, dry_run=options.dry_run)
+    done = Run(cluster=configuration.ledger.cluster_name, dry_run=options.dry_run)
     started = time.monotonic()
-    lists = snapshot.Lists(settings.connection(), settings.cluster_name) if settings.has_database else None
+    lists = (
+        snapshot.Lists(configuration.database.connection(), configuration.ledger.cluster_name)
+        if configuration.database.configured
+        else None
+    )
     try:
         if lists is None:
             raise errors.Refused(postgres.NOT_CONFIGURED)
         lists.open()
-        if not settings.has_kubernetes:
+        if not configuration.kubernetes.configured:
             raise errors.Refused("no Kubernetes API is configured: set KUBECONFIG, or run where Kubernetes sets it")
-        with _tables(settings) as tables, contextlib.closing(api or kubernetes.Kube(settings)) as door:
+        with (
+            _tables(configuration) as tables,
+            contextlib.closing(api or kubernetes.Kube(configuration.kubernetes)) as door,
+        ):
             _Reconciliation(
                 options=options,
-                percent=settings.reconcile_max_deletes,
+                percent=configuration.ledger.max_deletes,
                 lists=lists,
                 tables=tables,
                 api=door,
@@ -166,8 +173,8 @@ def run(
 
 
 @contextlib.contextmanager
-def _tables(settings: config.Settings) -> Iterator[store.Store]:
-    db = postgres.Database(settings.connection(), timeout=settings.db_timeout)
+def _tables(configuration: settings.Settings) -> Iterator[store.Store]:
+    db = postgres.Database(configuration.database.connection(), timeout=configuration.database.timeout)
     try:
         yield store.Store(db)
     finally:

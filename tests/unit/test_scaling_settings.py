@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from function import config, errors
+from function import errors, settings
 
 
-def read(**environ: str) -> config.Settings:
+def read(**environ: str) -> settings.Settings:
     """Read settings."""
-    return config.Settings.from_env(environ)
+    return settings.Settings.from_env(environ)
 
 
 def test_lists_are_separated_by_commas() -> None:
     """Blanks and empty parts are nothing."""
-    assert read(HPA_REASONS=" A, B,,C ").hpa_reasons == ("A", "B", "C")
-    assert read(WEBHOOK_ALLOWED_HOSTS="*.Example.com, [::1], 10.0.0.1/8").webhook_allowed_hosts == (
+    assert read(HPA_REASONS=" A, B,,C ").scaling.reasons == ("A", "B", "C")
+    assert read(WEBHOOK_ALLOWED_HOSTS="*.Example.com, [::1], 10.0.0.1/8").webhooks.allowed_hosts == (
         "*.example.com",
         "::1",
         "10.0.0.1/8",
@@ -24,16 +24,20 @@ def test_lists_are_separated_by_commas() -> None:
 
 def test_the_defaults_are_the_issues() -> None:
     """What notifies, how often, how late, and how long a webhook may take."""
-    settings = read()
-    assert settings.hpa_reasons == ("SuccessfulRescale", "FailedRescale")
-    assert (settings.hpa_throttle, settings.hpa_max_age, settings.webhook_timeout) == (None, 3600, 10.0)
-    assert (settings.hpa_annotation, settings.hpa_secret_namespaces) == ("hpa-event", ())
+    configuration = read()
+    assert configuration.scaling.reasons == ("SuccessfulRescale", "FailedRescale")
+    assert (configuration.scaling.throttle, configuration.scaling.max_age, configuration.webhooks.timeout) == (
+        None,
+        3600,
+        10.0,
+    )
+    assert (configuration.scaling.annotation, configuration.scaling.secret_namespaces) == ("hpa-event", ())
 
 
 def test_a_kubernetes_api_is_there_in_a_pod_and_by_kubeconfig() -> None:
     """Then scaling is on."""
     assert [
-        each.has_kubernetes for each in (read(), read(KUBERNETES_SERVICE_HOST="10.96.0.1"), read(KUBECONFIG="x"))
+        each.kubernetes.configured for each in (read(), read(KUBERNETES_SERVICE_HOST="10.96.0.1"), read(KUBECONFIG="x"))
     ] == [
         False,
         True,

@@ -6,16 +6,20 @@ import dataclasses
 
 import pytest
 
-from function import config, errors
+from function import errors, settings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     """Unset and empty are the same."""
-    defaults = config.Settings()
-    assert config.Settings.from_env({}) == defaults
-    assert config.Settings.from_env({"PORT": "", "DB_HOST": "", "LOG_LEVEL": ""}) == defaults
-    assert (defaults.port, defaults.cluster_name, defaults.max_event_bytes) == (8080, "default", 2 * 2**20)
-    assert not defaults.has_database
+    defaults = settings.Settings()
+    assert settings.Settings.from_env({}) == defaults
+    assert settings.Settings.from_env({"PORT": "", "DB_HOST": "", "LOG_LEVEL": ""}) == defaults
+    assert (defaults.receiver.port, defaults.ledger.cluster_name, defaults.receiver.max_event_bytes) == (
+        8080,
+        "default",
+        2 * 2**20,
+    )
+    assert not defaults.database.configured
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
 def test_a_bad_value_is_named_by_its_variable_and_not_shown(variable: str, value: str) -> None:
     """One line, for the log of a pod that does not start."""
     with pytest.raises(errors.BadSetting) as refusal:
-        config.Settings.from_env({variable: value})
+        settings.Settings.from_env({variable: value})
     sentence = str(refusal.value)
     assert sentence.startswith(variable)
     assert "\n" not in sentence
@@ -53,38 +57,47 @@ def test_a_bad_value_is_named_by_its_variable_and_not_shown(variable: str, value
 def test_the_database_is_named_as_in_the_published_example() -> None:
     """DB_* become libpq's keywords."""
     environ = {"DB_HOST": "h", "DB_PORT": "6432", "DB_NAME": "n", "DB_USER": "u", "DB_PASSWORD": "p @:/'\\"}
-    settings = config.Settings.from_env(environ)
-    assert settings.has_database
-    assert settings.connection() == {"host": "h", "port": 6432, "dbname": "n", "user": "u", "password": "p @:/'\\"}
+    configuration = settings.Settings.from_env(environ)
+    assert configuration.database.configured
+    assert configuration.database.connection() == {
+        "host": "h",
+        "port": 6432,
+        "dbname": "n",
+        "user": "u",
+        "password": "p @:/'\\",
+    }
 
 
 def test_a_port_counts_without_a_host() -> None:
     """Libpq may know the host by itself."""
-    assert config.Settings.from_env({"PGHOST": "h", "DB_PORT": "6432"}).connection() == {"port": 6432}
+    assert settings.Settings.from_env({"PGHOST": "h", "DB_PORT": "6432"}).database.connection() == {"port": 6432}
 
 
 def test_the_url_wins() -> None:
     """DATABASE_URL over DB_*."""
-    settings = config.Settings.from_env({"DATABASE_URL": "postgresql://u@h/n", "DB_HOST": "other"})
-    assert settings.connection() == {"dsn": "postgresql://u@h/n"}
+    configuration = settings.Settings.from_env({"DATABASE_URL": "postgresql://u@h/n", "DB_HOST": "other"})
+    assert configuration.database.connection() == {"dsn": "postgresql://u@h/n"}
 
 
 def test_libpq_may_name_the_server() -> None:
     """PGHOST and PGSERVICE turn the database on, and libpq reads them itself."""
-    settings = config.Settings.from_env({"PGHOST": "h"})
-    assert settings.has_database
-    assert settings.connection() == {}
+    configuration = settings.Settings.from_env({"PGHOST": "h"})
+    assert configuration.database.configured
+    assert configuration.database.connection() == {}
 
 
 def test_secrets_do_not_show_in_a_settings_text() -> None:
     """A settings object may end up in a log."""
-    shown = repr(config.Settings.from_env({"DB_PASSWORD": "hunter2", "DATABASE_URL": "postgresql://u:hunter2@h/n"}))
+    shown = repr(settings.Settings.from_env({"DB_PASSWORD": "hunter2", "DATABASE_URL": "postgresql://u:hunter2@h/n"}))
     assert "hunter2" not in shown
 
 
 def test_each_setting_has_a_variable_and_a_sentence() -> None:
     """The declarations are the documentation's source."""
-    for field in dataclasses.fields(config.Settings):
-        if field.name != "libpq":
-            assert field.metadata["variable"]
-            assert field.metadata["doc"].endswith(".")
+    for part in vars(settings.Settings()).values():
+        for field in dataclasses.fields(part):
+            if field.name != "libpq":
+                assert field.metadata["variable"]
+                assert field.metadata["doc"].endswith(".")
+    variables = [field.metadata["variable"] for _, field in settings.Settings.declared()]
+    assert len(set(variables)) == len(variables) > 40
