@@ -6,6 +6,8 @@ import io
 import itertools
 import os
 import pathlib
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +30,17 @@ for _profile, _examples in (("ci", 60), ("nightly", 1000)):
         suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
     )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give this run a temporary folder of its own.
+
+    pytest closes the folder that all its runs share to other users whenever one starts; Postgres, which does not run as
+    root, then loses its data folder in the middle of another run.
+    """
+    root = tempfile.mkdtemp(prefix="vmledger-tests-")
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = root
+    config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
