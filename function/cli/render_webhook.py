@@ -12,7 +12,10 @@ import re
 import sys
 from typing import Any, TextIO
 
+import click
+
 from function import errors, settings
+from function.cli import output
 from function.scaling import address_policy, occurrences, subscriptions, template
 from function.web import cloudevents
 
@@ -78,6 +81,14 @@ SAMPLE: dict[str, Any] = {
         "count": 1,
     },
 }
+
+
+@click.command(epilog=output.as_written(HELP))
+@click.argument("secret", metavar="SECRET.yaml")
+@click.argument("event", metavar="EVENT.json", required=False)
+def command(secret: str, event: str | None) -> None:
+    """Print the request that a Secret would send about a scaling event, with its secrets masked."""
+    run(secret, event, output.configuration())
 
 
 def run(

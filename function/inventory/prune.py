@@ -15,23 +15,19 @@ Tables are made and dropped, so this runs as their owner, as ``migrate`` does.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import datetime
-import json
-import sys
 import time
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any
 
 import psycopg2
 import psycopg2.errors
 
-from function import errors, settings
+from function import errors, progress, settings
 from function.clients import postgres
 from function.inventory.storage import dead_letters, store, tables
-from function.settings import variables
 
 MONTHS_AHEAD = 3
 FEWEST, MOST = 20, 500
@@ -50,18 +46,6 @@ SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 """
 """Plans go by index, machine by machine: on a history that was filled since it was analyzed, others read all of it."""
-HELP = """\
-What goes: versions older than --older-than, but for the one that was in force then; and, once older than
---redundant-after, versions that say nothing new. Each machine's newest version stays, of deleted machines too.
-It also makes the tables of the months to come. It can be stopped at any time, and run again.
-
-It makes and drops tables, so it logs in as their owner, the role that ran migrate.
-
-examples:
-  python -m function prune --older-than 400d --dry-run   how much would go?
-  python -m function prune --older-than 400d             as the CronJob runs it, each day
-  python -m function prune --older-than 90d --redundant-after 7d
-"""
 
 _NO_FACTS = ("type", "id", "time", "resource_version", "generation")
 _PAIRS = (store.MACHINES, store.INSTANCES)
@@ -85,28 +69,15 @@ class _Month:
     until: datetime.datetime
 
 
-def span(text: str) -> datetime.timedelta:
-    """Read a span of time such as 400d, for an option; a number without a unit would be seconds, which nobody means."""
-    if text.strip().isdigit():
-        raise argparse.ArgumentTypeError(f"needs a unit, such as {text.strip()}d for days")
-    try:
-        seconds = variables.duration(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
-    if not 0 < seconds <= 100 * 366 * 24 * 3600:
-        raise argparse.ArgumentTypeError("must be between a second and a hundred years, such as 400d")
-    return datetime.timedelta(seconds=seconds)
-
-
 def run(
     configuration: settings.Settings,
     older_than: datetime.timedelta,
     redundant_after: datetime.timedelta,
     *,
     dry_run: bool = False,
-    out: TextIO,
+    talk: progress.Progress | None = None,
 ) -> Pruned:
-    """Prune, say on ``out`` what was dropped, and return it.
+    """Prune; return what was dropped.
 
     Raises :class:`errors.VmledgerError` with one sentence.
     """
@@ -119,13 +90,12 @@ def run(
         if not dry_run:
             add_months(cursor)
         for pair in _PAIRS:
-            _prune(cursor, pair, cuts, done)
+            _prune(cursor, pair, cuts, done, talk or progress.Progress())
             if not dry_run:
                 done.months += _drop_months(cursor, pair.history, cuts["old"])
         if not dry_run:
             cursor.execute(_OLD_RUNS, cuts)
             dead_letters.merge_writers(cursor)
-    _say(done, out)
     return done
 
 
@@ -168,19 +138,22 @@ def _one(cursor: postgres.Cursor, sql: str, parameters: Any = None) -> Any:
     return row[0] if row else None
 
 
-def _prune(cursor: postgres.Cursor, pair: tables.Pair, cuts: dict[str, Any], done: Pruned) -> None:
+def _prune(
+    cursor: postgres.Cursor, pair: tables.Pair, cuts: dict[str, Any], done: Pruned, talk: progress.Progress
+) -> None:
     """Drop what goes of one history, some machines at a time, in the order of their keys."""
     batch, after = FEWEST, ("",) * len(pair.key)
-    with _progress(_one(cursor, f"SELECT count(*) FROM {pair.state}"), pair.history) as advance:
-        while True:
-            began = time.monotonic()
-            keys = _prune_some(cursor, pair, {**cuts, "after": after, "batch": batch}, done)
-            if not keys:
-                break
-            spent = time.monotonic() - began
-            batch = min(batch * 2, MOST) if spent < SECONDS / 2 else max(batch // 2, 1) if spent > SECONDS else batch
-            after = keys[-1]
-            advance(len(keys))
+    most, count = _one(cursor, f"SELECT count(*) FROM {pair.state}"), 0
+    while True:
+        began = time.monotonic()
+        keys = _prune_some(cursor, pair, {**cuts, "after": after, "batch": batch}, done)
+        if not keys:
+            break
+        spent = time.monotonic() - began
+        batch = min(batch * 2, MOST) if spent < SECONDS / 2 else max(batch // 2, 1) if spent > SECONDS else batch
+        after = keys[-1]
+        count += len(keys)
+        talk.at(pair.history, count, most)
 
 
 def _prune_some(cursor: postgres.Cursor, pair: tables.Pair, known: dict[str, Any], done: Pruned) -> list[Any]:
@@ -302,26 +275,3 @@ def _drop_months(cursor: postgres.Cursor, history: str, old: datetime.datetime) 
         )
         dropped.append(month.name)
     return dropped
-
-
-@contextlib.contextmanager
-def _progress(most: int, label: str) -> Iterator[Any]:
-    """Yield what is told how many more are done; a bar in a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    import click
-
-    with click.progressbar(length=most, label=label, file=sys.stderr, show_pos=True) as bar:
-        yield bar.update
-
-
-def _say(done: Pruned, out: TextIO) -> None:
-    """Say what was dropped: to a person in words, to a program as JSON."""
-    if not out.isatty():
-        print(json.dumps({"action": "prune.done", **dataclasses.asdict(done)}), file=out)
-        return
-    verb = "would drop" if done.dry_run else "dropped"
-    print(f"{verb} {done.old} old versions, and {done.redundant} that said nothing new", file=out)
-    if done.months:
-        print(f"dropped whole months: {', '.join(done.months)}", file=out)

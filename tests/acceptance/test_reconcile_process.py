@@ -205,8 +205,7 @@ def test_a_database_that_dies_midway_is_one_sentence(api: api_server.ApiServer, 
     server = embedded_postgres.Postgres(tmp_path / "own")
     server.start()
     environ = {"DATABASE_URL": server.url(), "KUBECONFIG": api.kubeconfig(tmp_path)}
-    with (tmp_path / "migrate.log").open("w") as out:
-        migrate.run(settings.Settings.from_env(environ), out)
+    migrate.run(settings.Settings.from_env(environ))
     pages = iter([False, True])
     api.on_page(lambda _: server.kill() if next(pages, False) else None)
     done = reconcile(environ, "--page-size", "5")

@@ -30,8 +30,7 @@ def own(tmp_path: pathlib.Path) -> Iterator[embedded_postgres.Postgres]:
     """A server of this test's own, to be killed."""
     server = embedded_postgres.Postgres(tmp_path, port=processes.free_port())
     server.start()
-    with (tmp_path / "migrate.log").open("w") as out:
-        migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url(tcp=True)}), out)
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url(tcp=True)}))
     yield server
     with contextlib.suppress(ProcessLookupError):
         if server.running:

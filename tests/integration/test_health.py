@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import pathlib
 import re
@@ -249,7 +248,7 @@ def test_the_application_s_role_reads_it(new_database: Callable[..., str], serve
     conftest.execute(server.url(), "CREATE ROLE health_app LOGIN")
     try:
         configuration = settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": "health_app"})
-        migrate.run(configuration, io.StringIO())
+        migrate.run(configuration)
         mine = postgres.Database({"dsn": url.replace("postgres@", "health_app@")}, timeout=5)
         counter = dead_letters.DeadLetters(mine, cluster="east")
         counter.count()
@@ -404,4 +403,4 @@ def test_readiness_names_the_ledger(url: str, query: Query) -> None:
 def test_without_a_database_the_command_cannot_know() -> None:
     """A sentence, as everywhere."""
     with pytest.raises(errors.Refused, match="set DB_HOST or DATABASE_URL"):
-        health.run(settings.Settings(), io.StringIO())
+        health.ask(settings.Settings())

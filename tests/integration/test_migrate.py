@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import datetime
-import io
 import os
 import pathlib
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from dev import embedded_postgres
 from function import errors, events, migrate, settings
+from function.cli import migrate as migrate_command
 from function.clients import postgres
 from function.inventory import prune
 from function.inventory.mapping import versions, vm
@@ -29,10 +29,9 @@ ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 
 
 def run(url: str, **environ: str) -> str:
-    """Migrate; return what was said."""
-    out = io.StringIO()
-    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, **environ}), out)
-    return out.getvalue()
+    """Migrate; return what the command says."""
+    done = migrate.run(settings.Settings.from_env({"DATABASE_URL": url, **environ}))
+    return "".join(f"{line}\n" for line in migrate_command.lines(done))
 
 
 def test_from_nothing_and_again(new_database: Make) -> None:

@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 
 from function import events, migrate, settings
+from function.cli import reconcile as reconcile_command
 from function.clients import kubernetes, postgres
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.reconcile import report, snapshot
@@ -936,7 +937,7 @@ def test_a_dry_run_changes_nothing_and_shows_what_would(
     api.delete(kubernetes.VMS, "shop", "gone")
     before = everything(query)
     out = io.StringIO()
-    done = again(report.Report(out), dry_run=True)
+    done = again(reconcile_command.TerminalReport(out), dry_run=True)
     assert (done.outcome, counts(done), done.instances) == ("repaired", (1, 1, 1), 1)
     assert everything(query) == before
     table = [line.split() for line in out.getvalue().splitlines()[1:]]
@@ -962,7 +963,7 @@ def test_a_dry_run_refuses_what_a_real_one_would(
     for number in range(12):
         api.delete(kubernetes.VMS, "shop", f"vm-{number:02}")
     out = io.StringIO()
-    done = again(report.Report(out), dry_run=True)
+    done = again(reconcile_command.TerminalReport(out), dry_run=True)
     assert done.outcome == "refused"
     assert out.getvalue().count("VM delete") == 12
     assert len(names(query)) == 12
@@ -991,7 +992,7 @@ def test_the_role_of_the_function_is_enough(
     """What `migrate` grants with DB_APP_ROLE is all that a reconcile needs."""
     role = f"reconciler_{uuid.uuid4().hex}"
     query(f"CREATE ROLE {role} LOGIN")
-    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}))
     limited = dataclasses.replace(
         configuration, database=dataclasses.replace(configuration.database, url=url.replace("postgres@", f"{role}@"))
     )

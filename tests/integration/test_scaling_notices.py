@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import datetime
-import io
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -203,7 +202,7 @@ def test_the_applications_role_may_do_what_the_table_needs(new_database: Callabl
     url = new_database()
     role = "scaling_app"
     conftest.execute(url, f"DROP ROLE IF EXISTS {role}; CREATE ROLE {role} LOGIN")
-    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": role}))
     door = postgres.Database({"dsn": url, "user": role}, timeout=5)
     table = claims.Table(door, kept=60)
     claim = table.claim(occurrence(0), throttle=600)

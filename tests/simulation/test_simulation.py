@@ -5,7 +5,6 @@ The cluster is a real HTTP server over a model; the channel is the receiver's ow
 
 from __future__ import annotations
 
-import io
 import pathlib
 from collections.abc import Iterator
 
@@ -31,7 +30,7 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[environment.Stage]:
     folder: pathlib.Path = tmp_path_factory.mktemp("simulation")
     server = embedded_postgres.Postgres(folder / "postgres", settings={"fsync": "off"})
     server.start()
-    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url()}), io.StringIO())
+    migrate.run(settings.Settings.from_env({"DATABASE_URL": server.url()}))
     with environment.built(server, folder, "postgres") as made:
         yield made
     server.stop()

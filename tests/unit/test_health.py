@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from function import errors, settings
+from function.cli import health as cli_health
 from function.inventory import health
 
 HOUR = 3600
@@ -185,7 +186,7 @@ def test_a_name_cannot_write_on_the_terminal() -> None:
     """A cluster is named by whoever sends events."""
     rows = [row("a\x1b[2J", silence=ago(days=1))]
     verdict = health.judge(rows, HOUR)
-    for line in [*health.table(rows, verdict), *health.json_lines(rows, verdict)]:
+    for line in [*cli_health.table(rows, verdict), *cli_health.json_lines(rows, verdict)]:
         assert "\x1b" not in line
 
 
@@ -211,7 +212,7 @@ def test_an_age_is_spoken_as_the_setting_is_written(age: datetime.timedelta, wor
 def test_the_lines_of_json_are_the_rows_and_the_verdict() -> None:
     """Intervals are seconds, times are ISO 8601."""
     rows = [row(), row("b", VMI, **{**MUTE, **NEVER, "unreconciled": None})]
-    first, second, last = map(json.loads, health.json_lines(rows, health.judge(rows, HOUR)))
+    first, second, last = map(json.loads, cli_health.json_lines(rows, health.judge(rows, HOUR)))
     assert first == {
         "cluster": "east",
         "kind": VM,
@@ -238,7 +239,7 @@ def test_the_lines_of_json_are_the_rows_and_the_verdict() -> None:
 def test_the_table_is_for_people() -> None:
     """Aligned columns, ages in words, and the verdict below."""
     rows = [row(missed_adds=2), row("longer-name", VMI, **MUTE)]
-    lines = list(health.table(rows, health.judge(rows, HOUR)))
+    lines = list(cli_health.table(rows, health.judge(rows, HOUR)))
     assert lines[:3] == [
         "CLUSTER      KIND                    LAST EVENT  LAST LIST  IT FOUND  LAST RECONCILE  DEAD LETTERS",
         "east         VirtualMachine          1m ago      1m ago     +2 ~0 -0  clean           0",

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from hypothesis import strategies as st
 
-from function import __main__, errors, events, settings
-from function.cli import reconcile
+from function import errors, events, settings
+from function.cli import main, reconcile
+from function.cli import reconcile as reconcile_command
 from function.inventory.mapping import instance, versions, vm
-from function.inventory.reconcile import report, snapshot
 from function.inventory.reconcile import run as reconciliation
+from function.inventory.reconcile import snapshot
 from tests import machines
 
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
@@ -191,7 +192,7 @@ def test_a_summary_is_in_words() -> None:
 def test_the_table_has_one_head() -> None:
     """And a line for each difference, with the names last, because they may be long."""
     out = io.StringIO()
-    talk = report.Report(out)
+    talk = reconcile_command.TerminalReport(out)
     row = listed().row
     talk.difference("VM add", row, was=None, now=7)
     talk.difference("VM delete", row, was=5, now=None)
@@ -205,15 +206,13 @@ def test_the_table_has_one_head() -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "x", "", "10001", "9" * 5000, "1.5"])
 def test_a_page_has_a_sensible_size(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Else the command line says what is wrong."""
-    with pytest.raises(SystemExit):
-        __main__.parser().parse_args(["reconcile", "--page-size", text])
+    assert main.main(["reconcile", "--page-size", text]) == 2
     assert "must be a whole number from 1 to 10000" in capsys.readouterr().err
 
 
 def test_the_help_names_each_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     """With the outcome that it stands for."""
-    with pytest.raises(SystemExit):
-        __main__.parser().parse_args(["reconcile", "--help"])
+    assert main.main(["reconcile", "--help"]) == 0
     said = capsys.readouterr().out
     for outcome, code in reconcile.EXIT_CODES.items():
         assert f"  {code}  {outcome}" in said

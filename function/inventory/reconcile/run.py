@@ -264,7 +264,7 @@ class _Reconciliation:
             moment = moment or self._moment(page, known, uid)
             self._take_page(kind, moment, page.items)
             count += len(page.items)
-            self.talk.progress(kind.noun, count, count + (page.remaining or 0))
+            self.talk.at(kind.noun, count, count + (page.remaining or 0))
             self._say("page", f"read a page of the {kind.noun}", read=count, remaining=page.remaining or 0)
             del page  # before the next one comes
         if moment is None:
@@ -414,7 +414,7 @@ class _Reconciliation:
                     failed.append(str(exc))
                     break
                 self.done.sized += self.lists.size(sized)
-                self.talk.progress("sizes", self.done.sized, self.done.sized)
+                self.talk.at("sizes", self.done.sized, self.done.sized)
         if failed:
             extra = {"action": "reconcile.unsized", "count": len(failed), "reason": failed[0]}
             log.warning("some sizes that only an instancetype says are not known", extra=extra)

@@ -1,0 +1,109 @@
+"""``python -m function COMMAND``, or ``vmledger COMMAND``: what a person or a Job runs beside the receiver.
+
+Each command is a module of this package with a ``command``; it is imported when it is used, because a command that
+looks at the database needs nothing of the one that talks to Kubernetes.
+An error of the tree ends a command with one line on standard error and exit code 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import io
+import os
+import pathlib
+import signal
+import sys
+import tomllib
+from collections.abc import Sequence
+
+import click
+
+from function import errors
+
+PIPE_CLOSED = 128 + signal.SIGPIPE
+"""The exit code that a shell shows of a program whose reader went away."""
+COMMANDS = {
+    "migrate": "bring the database schema up to date",
+    "reconcile": "make the ledger equal to the cluster",
+    "health": "say whether events still arrive, and what is wrong where they do not",
+    "prune": "drop what is old from the history, and what says nothing new",
+    "render-webhook": "print the request that a Secret would send about a scaling event, without sending it",
+}
+"""Each command, with the line that ``--help`` shows; in the order of first use."""
+
+
+class Failed(click.ClickException):
+    """The command ends with one sentence and exit code 1."""
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002  # click's own signature
+        """Say it on standard error."""
+        click.echo(f"vmledger: {self.message}", err=True)
+
+
+class Program(click.Group):
+    """Finds the commands by their modules, and turns errors of the tree into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's own signature
+        """Return the names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
+        """Return a command, None where there is no such one."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module("function.cli." + cmd_name.replace("-", "_"))
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # as above
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; a reader that goes away (``| head``) ends it quietly."""
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except errors.VmledgerError as exc:
+            raise Failed(str(exc)) from exc
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
+            ctx.exit(PIPE_CLOSED)
+        return done
+
+
+def version() -> str:
+    """Return the version of the distribution; from pyproject.toml where the code runs without being installed."""
+    project = pathlib.Path(__file__).parents[2] / "pyproject.toml"
+    if project.exists():
+        with project.open("rb") as file:
+            return str(tomllib.load(file)["project"]["version"])
+    return importlib.metadata.version("function")
+
+
+@click.group(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog="The receiver itself is started by gunicorn, as the Procfile says.",
+)
+@click.version_option(version=version(), prog_name="vmledger", message="%(prog)s %(version)s")
+def program() -> None:
+    """Keep a ledger of a cluster's virtual machines in Postgres."""
+
+
+def main(arguments: Sequence[str] | None = None, *, name: str = "python -m function") -> int:
+    """Run a command; return the exit code."""
+    try:
+        program.main(None if arguments is None else list(arguments), prog_name=name)
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else int(bool(exc.code))
+
+
+def script() -> None:
+    """Run as a program, whatever its name; what a terminal cannot show is escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    module = pathlib.Path(sys.argv[0]).name == "__main__.py"
+    sys.exit(main(name="python -m function" if module else "vmledger"))

@@ -1,0 +1,70 @@
+"""What the commands share of their output: bars, notes and help that keeps its lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any, TextIO
+
+import click
+
+from function import progress, settings
+
+CLEAR = "\r\x1b[K"
+"""What empties the line that the cursor is in."""
+DATABASE_HELP = """\
+The database is named by DATABASE_URL, or by DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD.
+What these leave out is read from libpq's own variables, such as PGSSLMODE.
+"""
+
+
+def configuration() -> settings.Settings:
+    """Return the settings of the process's environment; raise :class:`errors.BadSetting`."""
+    return settings.Settings.from_env(os.environ)
+
+
+def say(line: str) -> None:
+    """Write a line to standard output; not click.echo, which writes UTF-8 where the terminal asked for ASCII."""
+    sys.stdout.write(line + "\n")
+
+
+def as_written(text: str) -> str:
+    """Return help that click must not wrap: its lines are a table."""
+    return "\n\n".join(f"\b\n{paragraph}" for paragraph in text.strip().split("\n\n"))
+
+
+class Bars(progress.Progress):
+    """A bar in a terminal for each thing that is counted, and notes; nothing where nobody looks."""
+
+    def __init__(self, terminal: TextIO | None = None) -> None:
+        self._terminal = sys.stderr if terminal is None and sys.stderr.isatty() else terminal
+        self._bars = contextlib.ExitStack()
+        self._bar: Any = None
+
+    def at(self, what: str, count: int, most: int) -> None:
+        """Draw how far it is with something."""
+        if self._terminal is None:
+            return
+        if self._bar is None or self._bar.label != what:
+            self.close()
+            bar = click.progressbar(length=most, label=what, file=self._terminal, show_pos=True)
+            self._bar = self._bars.enter_context(bar)
+        self._bar.length = most
+        self._bar.update(count - self._bar.pos)
+
+    def note(self, sentence: str) -> None:
+        """Say it, in the place of the bar."""
+        self.clear()
+        say(sentence)
+
+    def clear(self) -> None:
+        """Empty the line of the bar, which is drawn again below what comes."""
+        if self._terminal is not None and self._bar is not None:
+            self._terminal.write(CLEAR)
+            self._terminal.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it is, and go to a new line."""
+        self._bars.close()
+        self._bar = None
