@@ -16,7 +16,7 @@ import click
 
 from function import errors, settings
 from function.cli import output
-from function.scaling import address_policy, occurrences, subscriptions, template
+from function.scaling import address_policy, occurrences, placeholders, subscriptions, template
 from function.web import cloudevents
 
 MASK = "***"
@@ -36,12 +36,20 @@ These placeholders are replaced in the strings of body and in the values of head
   _time_            when, as 2026-03-04T09:14:03Z           _hpa_uid_            its uid
   _time_s_          ... in seconds since 1970              _target_             what it scales: Deployment/php-apache
   _time_ms_         ... in milliseconds                    _cluster_            the cluster's name
-  _time_ms_plus_1_  ... and one more                       _reason_ _type_      SuccessfulRescale, Normal
-  _new_size_        replicas                               _count_              how often the Event was counted
-  _direction_       up or down                             _occurrence_         the same for the same occurrence
+  _time_us_         ... in microseconds                    _reason_ _type_      SuccessfulRescale, Normal
+  _time_ns_         ... in nanoseconds                     _count_              how often the Event was counted
+  _time_ms_plus_1_  ... in milliseconds, and one more      _direction_          up or down
+  _new_size_        replicas                               _occurrence_         the same for the same occurrence
 
-A string that is only "_new_size_", "_count_", "_time_s_", "_time_ms_" or "_time_ms_plus_1_" becomes a number.
-One without a value becomes null, or nothing inside a text.
+A string that is only "_new_size_", "_count_" or a time since 1970 becomes a number. One without a value becomes null,
+or nothing inside a text. Options before the last underscore change that:
+
+  "_new_size:text_"          always a text, "" where there is no value
+  "_direction:or=unknown_"   what stands for a value that is missing
+  "_message:max=140_"        at most so many characters
+
+No letter, digit or underscore may touch a placeholder, and keys stay as they are. Notes say what looks like a
+placeholder and is not one.
 
   kubectl create secret generic hook --dry-run=client -o yaml \\
     --from-literal=url=https://example.com/hook --from-literal='body={"text":"_name_: _message_"}' > secret.yaml
@@ -104,7 +112,7 @@ def run(
     for note in _notes(read, occurrence, configuration):
         print(f"note: {note}", file=err or sys.stderr)
     target = f"Deployment/{occurrence.name}"  # only the HPA itself says what it scales, and it is not asked here
-    request = read.render(template.values_of(occurrence, target=target))
+    request = read.render(placeholders.values_of(occurrence, target=target))
     _show(request, read, out)
     reason = _closed(read.url, configuration)
     if reason is not None:
@@ -150,7 +158,7 @@ def _bytes(path: str) -> bytes:
 
 
 def _notes(read: template.Template, occurrence: occurrences.Occurrence, configuration: settings.Settings) -> list[str]:
-    notes = [f"{placeholder} is no placeholder of ours: it is left as it is" for placeholder in sorted(read.unknown)]
+    notes = list(read.remarks)
     reasons = configuration.scaling.reasons
     if subscriptions.ALL not in reasons and occurrence.reason not in reasons:
         reason = errors.shown(occurrence.reason)

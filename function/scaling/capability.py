@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from function import errors, events, settings
 from function.clients import kubernetes, postgres
-from function.scaling import address_policy, claims, occurrences, subscriptions, template
+from function.scaling import address_policy, claims, occurrences, placeholders, subscriptions, template
 
 if TYPE_CHECKING:
     from function.scaling import sender
@@ -104,29 +104,34 @@ class Scaling:
             return "not subscribed"
         if not subscription.wants(occurrence.reason):
             return "reason not subscribed"
-        self._lookup.secret(subscription, occurrence.namespace)
+        secret = self._lookup.secret(subscription, occurrence.namespace)
         claim = self._notices.claim(occurrence, throttle=self._throttle(occurrence))
         if claim.answer is claims.Answer.IN_FLIGHT:
             raise errors.Unavailable("this occurrence, or another one of its HPA and reason, is being sent right now")
         if claim.answer is not claims.Answer.CLAIMED:
             return str(claim.answer.value)
-        self._tell(self._lookup, subscription, claim, until)
+        self._tell(self._lookup, secret, claim, until, target=subscription.target)
         return "notified"
 
     def _tell(
-        self, found: subscriptions.Lookup, subscription: subscriptions.Subscription, claim: claims.Claim, until: float
+        self,
+        lookup: subscriptions.Lookup,
+        secret: subscriptions.SecretName,
+        claim: claims.Claim,
+        until: float,
+        *,
+        target: str | None,
     ) -> None:
         """Send what is claimed, and mark it; give the claim back where it was not sent."""
         occurrence = claim.occurrence
         try:
-            where = "Secret " + "/".join(found.secret(subscription, occurrence.namespace))
-            read = found.template(subscription, occurrence.namespace)
-            self._warn_unknown(read, where)
-            request = read.render(template.values_of(occurrence, target=subscription.target))
-            self._the_sender().send(request, where, until=until)
+            read = lookup.template(secret)
+            self._warn_remarks(read, secret)
+            request = read.render(placeholders.values_of(occurrence, target=target))
+            self._the_sender().send(request, str(secret), until=until)
         except Exception as exc:
             if isinstance(exc, errors.Refused):
-                found.forget(subscription, occurrence.namespace)
+                lookup.forget(secret)
             self._release(claim)
             raise
         try:
@@ -185,16 +190,11 @@ class Scaling:
             extra={"action": "scaling.reference"},
         )
 
-    def _warn_unknown(self, read: template.Template, where: str) -> None:
-        for placeholder in read.unknown:
-            if (where, placeholder) not in self._warned and len(self._warned) < MOST_WARNED:
-                self._warned.add((where, placeholder))
-                log.warning(
-                    "%s has an unknown placeholder %s, which is left as it is",
-                    where,
-                    placeholder,
-                    extra={"action": "scaling.placeholder"},
-                )
+    def _warn_remarks(self, read: template.Template, secret: subscriptions.SecretName) -> None:
+        for remark in read.remarks:
+            if (str(secret), remark) not in self._warned and len(self._warned) < MOST_WARNED:
+                self._warned.add((str(secret), remark))
+                log.warning("%s is sent as it stands: %s", secret, remark, extra={"action": "scaling.placeholder"})
 
 
 def _place(occurrence: occurrences.Occurrence) -> dict[str, str]:

@@ -43,6 +43,17 @@ class Subscription:
         return ALL in self.reasons or reason in self.reasons
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class SecretName:
+    """A Secret that an HPA may use."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"Secret {self.namespace}/{self.name}"
+
+
 class Lookup:
     """Reads HPAs and Secrets through the Kubernetes API."""
 
@@ -68,24 +79,8 @@ class Lookup:
         target = f"{scaled['kind']}/{scaled['name']}" if scaled.get("kind") and scaled.get("name") else None
         return Subscription(str(secret), reasons, target)
 
-    def template(self, subscription: Subscription, namespace: str) -> template.Template:
-        """Return what the Secret says that an HPA in ``namespace`` names.
-
-        Raises :class:`errors.Refused` where the HPA may not name it, where it is missing, and where it is malformed.
-        """
-        key = (kubernetes.SECRETS, *self.secret(subscription, namespace))
-        where = f"Secret {key[1]}/{key[2]}"
-        found = self._read(key)
-        if found is None:
-            raise errors.Refused(f"{where} does not exist, and the annotation of the HPA names it")
-        try:
-            return template.read(template.contents(found, where), where)
-        except errors.Refused:
-            self.forget(subscription, namespace)
-            raise
-
-    def secret(self, subscription: Subscription, namespace: str) -> tuple[str, str]:
-        """Return namespace and name of the Secret; raise :class:`errors.Refused` where the HPA may not name it."""
+    def secret(self, subscription: Subscription, namespace: str) -> SecretName:
+        """Return the Secret that an HPA in ``namespace`` names; raise :class:`errors.Refused` where it may not."""
         given = subscription.secret.strip()
         owner, slash, name = given.rpartition("/")
         owner = owner if slash else namespace
@@ -98,12 +93,19 @@ class Lookup:
                 f"{annotation} names a Secret of namespace {owner}, and HPAs of namespace {namespace} may not use those"
                 " (HPA_SECRET_NAMESPACES)"
             )
-        return owner, name
+        return SecretName(owner, name)
 
-    def forget(self, subscription: Subscription, namespace: str) -> None:
+    def template(self, secret: SecretName) -> template.Template:
+        """Return what the Secret says; raise :class:`errors.Refused` where it is missing, and where it is malformed."""
+        found = self._read((kubernetes.SECRETS, secret.namespace, secret.name))
+        if found is None:
+            raise errors.Refused(f"{secret} does not exist, and the annotation of the HPA names it")
+        return template.read(template.contents(found, str(secret)), str(secret))
+
+    def forget(self, secret: SecretName) -> None:
         """Read the Secret anew next time: it, or what it leads to, was of no use."""
         with self._lock:
-            self._kept.pop((kubernetes.SECRETS, *self.secret(subscription, namespace)), None)
+            self._kept.pop((kubernetes.SECRETS, secret.namespace, secret.name), None)
 
     def _read(self, key: Key) -> kubernetes.Object | None:
         """Return the object, kept or read; requests that want the same at the same time share one reading."""

@@ -91,7 +91,7 @@ def test_an_unknown_placeholder_is_said(run: Any) -> None:
     """It is sent as it is, so it is no error."""
     code, printed, said = run(SECRET.replace("_message_", "_old_size_"))
     assert (code, body(printed)["text"]) == (0, "_old_size_")
-    assert "_old_size_ is no placeholder of ours" in said
+    assert said == "note: _old_size_ is not a placeholder\n"
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,10 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     """Every placeholder, and an example to paste."""
     assert command.main(["render-webhook", "--help"]) == 0
     printed = capsys.readouterr().out
-    from function.scaling import template
+    from function.scaling import placeholders
 
-    assert not [name for name in template.NAMES if f"_{name}_" not in printed]
+    assert not [name for name in placeholders.NAMES if f"_{name}_" not in printed]
+    assert not [option for option in (":text_", ":or=", ":max=") if option not in printed]
     assert "kubectl create secret" in printed
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import datetime
 import json
 from typing import Any
 
@@ -13,26 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from function import errors
-from function.scaling import occurrences, template
+from function.scaling import placeholders, template
+from tests import hpa
 
-OCCURRENCE = occurrences.Occurrence(
-    cluster="west",
-    namespace="shop",
-    name="cart",
-    uid="0d4f7a52",
-    reason="SuccessfulRescale",
-    event_type="Normal",
-    message="New size: 6; reason: memory resource above target",
-    occurred_at=datetime.datetime(2026, 5, 11, 6, 30, 12, tzinfo=datetime.UTC),
-    count=3,
-    new_size=6,
-    direction="up",
-)
-VALUES = template.values_of(OCCURRENCE, target="Deployment/cart")
-NOTHING = template.values_of(
-    dataclasses.replace(OCCURRENCE, new_size=None, direction=None, count=None, uid="", reason="", event_type=""),
-    target=None,
-)
+OCCURRENCE = hpa.OCCURRENCE
+VALUES = placeholders.values_of(OCCURRENCE, target="Deployment/cart")
 URL = "https://example.com/hook?token=s3cr3t"
 PUBLISHED_WAVEFRONT = """\
 {
@@ -51,13 +35,13 @@ PUBLISHED_WAVEFRONT = """\
 """
 
 
-def render(body: str, values: dict[str, template.Value] = VALUES, headers: str = "", url: str = URL) -> Any:
+def render(body: str, values: dict[str, placeholders.Value] = VALUES, headers: str = "", url: str = URL) -> Any:
     """Return the body that a Secret with this body sends."""
     return json.loads(request(body, values, headers, url).body)
 
 
 def request(
-    body: str = "{}", values: dict[str, template.Value] = VALUES, headers: str = "", url: str = URL
+    body: str = "{}", values: dict[str, placeholders.Value] = VALUES, headers: str = "", url: str = URL
 ) -> template.Request:
     """Return the request that a Secret sends."""
     return template.read({"url": url, "body": body, "headers": headers}, "Secret a/b").render(values)
@@ -68,96 +52,6 @@ def refusal(**keys: str) -> str:
     with pytest.raises(errors.Refused) as caught:
         template.read({"url": URL, "body": "{}", **keys}, "Secret a/b")
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("placeholder", "expected"),
-    [
-        ("message", OCCURRENCE.message),
-        ("time", "2026-05-11T06:30:12Z"),
-        ("time_s", 1778481012),
-        ("time_ms", 1778481012000),
-        ("time_ms_plus_1", 1778481012001),
-        ("namespace", "shop"),
-        ("name", "cart"),
-        ("cluster", "west"),
-        ("reason", "SuccessfulRescale"),
-        ("type", "Normal"),
-        ("new_size", 6),
-        ("direction", "up"),
-        ("target", "Deployment/cart"),
-        ("count", 3),
-        ("hpa_uid", "0d4f7a52"),
-        ("occurrence", OCCURRENCE.key),
-    ],
-)
-def test_each_placeholder_has_its_value(placeholder: str, expected: template.Value) -> None:
-    """Alone it is the value, a number where it is one; inside a text it is text."""
-    assert render(json.dumps([f"_{placeholder}_", f"<_{placeholder}_>"])) == [expected, f"<{expected}>"]
-
-
-def test_every_placeholder_is_tested() -> None:
-    """The table above knows all of them."""
-    assert set(VALUES) == template.NAMES
-
-
-@pytest.mark.parametrize("name", ["new_size", "direction", "count", "hpa_uid", "reason", "type", "target"])
-def test_a_placeholder_without_a_value_is_null_or_nothing(name: str) -> None:
-    """Null where it stands alone, nothing inside a text."""
-    assert render(json.dumps({"a": f"_{name}_", "b": f"({name}: _{name}_)"}), NOTHING) == {
-        "a": None,
-        "b": f"({name}: )",
-    }
-
-
-@given(st.text())
-def test_any_message_leaves_the_body_json(message: str) -> None:
-    """The message arrives as it was said, whatever it holds, and nothing around it changes."""
-    values = template.values_of(dataclasses.replace(OCCURRENCE, message=message), target=None)
-    assert render('{"a": "_message_", "b": [1, "x _message_ y", null]}', values) == {
-        "a": message,
-        "b": [1, f"x {message} y", None],
-    }
-
-
-@given(st.text(alphabet=st.characters(exclude_characters="_")), st.text(alphabet=st.characters(exclude_characters="_")))
-def test_the_published_placeholders_are_replaced_wherever_they_stand(before: str, after: str) -> None:
-    """As hpa-sender does it: inside words too."""
-    assert render(json.dumps([f"{before}_time_{after}"])) == [f"{before}2026-05-11T06:30:12Z{after}"]
-
-
-def test_a_placeholder_in_a_message_is_left_alone() -> None:
-    """What the controller says is no template."""
-    values = template.values_of(dataclasses.replace(OCCURRENCE, message="_name_ _time_"), target=None)
-    assert render('["_message_"]', values) == ["_name_ _time_"]
-
-
-def test_words_of_a_receiver_that_hold_a_placeholder_are_left_alone() -> None:
-    """source_type_name is a key of Datadog's, kube_cluster_name a tag."""
-    body = {"source_type_name": "kubernetes", "tags": ["kube_cluster_name:_cluster_", "_namespace__name_", "a_name_b"]}
-    assert render(json.dumps(body)) == {
-        "source_type_name": "kubernetes",
-        "tags": ["kube_cluster_name:west", "shopcart", "a_name_b"],
-    }
-
-
-def test_an_unknown_placeholder_is_left_as_it_is_and_known() -> None:
-    """Also one that begins like a known one."""
-    body = '{"a": "_old_size_ and _time_ms_plus_2_", "b": {"c": ["_time_zone_"]}}'
-    assert render(body) == json.loads(body)
-    read = template.read({"url": URL, "body": body, "headers": '{"X": "a _b_"}'}, "Secret a/b")
-    assert read.unknown == {"_old_size_", "_time_ms_plus_2_", "_time_zone_", "_b_"}
-
-
-@pytest.mark.parametrize("text", ["size=_old_size_", "[_old_size_]", "<_old_size_>", "{_old_size_}", "'_old_size_'"])
-def test_an_unknown_placeholder_is_known_between_any_marks(text: str) -> None:
-    """What no token has before or after it sets it apart."""
-    assert template.read({"url": URL, "body": json.dumps(text)}, "Secret a/b").unknown == {"_old_size_"}
-
-
-def test_a_piece_of_a_token_is_no_unknown_placeholder() -> None:
-    """What is warned about is logged, so it must stand by itself."""
-    assert not template.read({"url": URL, "body": '["R0_abc_def-_ghi_-x"]'}, "Secret a/b").unknown
 
 
 @pytest.mark.parametrize(
@@ -202,7 +96,7 @@ def test_the_content_type_is_the_secrets_where_it_says_one() -> None:
 @given(st.text())
 def test_control_characters_never_reach_a_header(message: str) -> None:
     """Neither from a message nor from the Secret itself."""
-    values = template.values_of(dataclasses.replace(OCCURRENCE, message=message), target=None)
+    values = placeholders.values_of(dataclasses.replace(OCCURRENCE, message=message), target=None)
     headers = json.dumps({"X-A": "a\r\nInjected: _message_", "X-B": "token\n"})
     sent = request(values=values, headers=headers)
     assert not [
@@ -213,11 +107,11 @@ def test_control_characters_never_reach_a_header(message: str) -> None:
 
 def test_slack_gets_its_markup_escaped() -> None:
     """A message can neither break the text nor call a channel; other receivers get it as it is."""
-    values = template.values_of(dataclasses.replace(OCCURRENCE, message="&LabelSelector{<!channel>}"), target=None)
+    values = placeholders.values_of(dataclasses.replace(OCCURRENCE, message="&LabelSelector{<!channel>}"), target=None)
     body = '{"text": "*x* _message_", "whole": "_message_"}'
-    slack = "https://hooks.slack.com/services/T/B/X"
     escaped = "&amp;LabelSelector{&lt;!channel&gt;}"
-    assert render(body, values, url=slack) == {"text": f"*x* {escaped}", "whole": escaped}
+    for slack in ("https://hooks.slack.com/services/T/B/X", "https://slack.com/api/chat.postMessage"):
+        assert render(body, values, url=slack) == {"text": f"*x* {escaped}", "whole": escaped}
     assert render(body, values)["whole"] == "&LabelSelector{<!channel>}"
 
 
