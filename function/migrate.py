@@ -37,6 +37,7 @@ GRANTS = {
     "vm_state": "SELECT, INSERT, UPDATE",
     "vm_history": "SELECT, INSERT, UPDATE",
     "scaling_notices": "SELECT, INSERT, UPDATE, DELETE",
+    "scaling_excess": "SELECT, INSERT, UPDATE, DELETE",
     "vsphere_applied": "SELECT, INSERT, UPDATE",
     "vsphere_turns": "SELECT, INSERT, UPDATE, DELETE",
     "vm_runtime": "SELECT, INSERT, UPDATE",

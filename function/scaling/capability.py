@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from function import errors, events, settings
 from function.clients import kubernetes, postgres
-from function.scaling import address_policy, claims, occurrences, placeholders, subscriptions, template
+from function.scaling import address_policy, claims, occurrences, placeholders, rate, subscriptions, template
 
 if TYPE_CHECKING:
     from function.scaling import sender
@@ -45,7 +45,7 @@ class Scaling:
         self._api = api
         self._lookup = subscriptions.Lookup(api, part) if api else None
         kept = claims.kept_seconds(part.max_age)
-        self._notices: claims.Notices = claims.Table(db, kept=kept) if db else claims.Memory(kept=kept)
+        self._notices: claims.Notices = claims.Table(db, kept=kept) if db and api else claims.Memory(kept=kept)
         self._lock = threading.Lock()
         self._sender: sender.Sender | None = None
         self._warned: set[tuple[str, str]] = set()
@@ -108,6 +108,8 @@ class Scaling:
         claim = self._notices.claim(occurrence, throttle=self._throttle(occurrence))
         if claim.answer is claims.Answer.IN_FLIGHT:
             raise errors.Unavailable("this occurrence, or another one of its HPA and reason, is being sent right now")
+        if claim.warn:
+            self._warn_implausible(claim)
         if claim.answer is not claims.Answer.CLAIMED:
             return str(claim.answer.value)
         self._tell(self._lookup, secret, claim, until, target=subscription.target)
@@ -195,6 +197,16 @@ class Scaling:
             if (str(secret), remark) not in self._warned and len(self._warned) < MOST_WARNED:
                 self._warned.add((str(secret), remark))
                 log.warning("%s is sent as it stands: %s", secret, remark, extra={"action": "scaling.placeholder"})
+
+    def _warn_implausible(self, claim: claims.Claim) -> None:
+        log.warning(
+            "there are more Events about this HPA than its controller can have sent, %s at once and then one in %s"
+            " seconds: %s so far notify nobody",
+            rate.BURST,
+            int(rate.REFILL.total_seconds()),
+            claim.excess,
+            extra={"action": "scaling.implausible", **_place(claim.occurrence)},
+        )
 
 
 def _place(occurrence: occurrences.Occurrence) -> dict[str, str]:

@@ -3,13 +3,18 @@
 An occurrence is claimed before it is sent and marked after a 2xx, so that what dies in between is sent again and what
 was sent is not. A claim that died is free again after :data:`LEASE_SECONDS`; nobody sends for as long as that.
 With a database the claims of all processes meet in one table; without one, each process knows only its own.
+
+Each occurrence that is claimed counts for the rate of its HPA (:mod:`function.scaling.rate`), whether it is sent, fails
+or is throttled. One above the rate is counted, and nothing of it is kept.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime
 import enum
+import pathlib
 import threading
 import time
 import uuid
@@ -18,13 +23,17 @@ from typing import Protocol
 import psycopg2.extensions
 
 from function.clients import postgres
-from function.scaling import occurrences
+from function.scaling import occurrences, rate
 
 LEASE_SECONDS = 60.0
 MARGIN_SECONDS = 3600.0
 """How much longer than HPA_MAX_AGE a notice is remembered: clocks differ."""
 NO_LIMIT_SECONDS = 30 * 24 * 3600.0
 """How long a notice is remembered where HPA_MAX_AGE sets no limit."""
+RATE_SECONDS = 24 * 3600.0
+"""How long a notice is remembered at least: the rate is that of the last day."""
+QUIET_SECONDS = 3600.0
+"""The least time between two warnings about an HPA that has more occurrences than can be true."""
 MOST_REMOVED = 50
 MOST_REMEMBERED = 10_000
 
@@ -40,15 +49,22 @@ class Answer(enum.Enum):
     """Another occurrence of its topic was told too short a time ago; this one never will be."""
     IN_FLIGHT = "in flight"
     """It, or where a throttle applies another of its topic, is being sent right now."""
+    IMPLAUSIBLE = "implausible"
+    """There are more occurrences of its HPA than the controller can have sent."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """The answer, and the number that owns the claim."""
+    """The answer, and the number that owns the claim.
+
+    excess: how many occurrences of the HPA were implausible so far, where this one is. warn: whether to warn of them.
+    """
 
     occurrence: occurrences.Occurrence
     answer: Answer
     number: str
+    excess: int = 0
+    warn: bool = False
 
 
 class Notices(Protocol):
@@ -66,35 +82,19 @@ class Notices(Protocol):
 
 def kept_seconds(max_age: int) -> float:
     """Return how long a notice is remembered, besides its throttle."""
-    return max_age + MARGIN_SECONDS if max_age else NO_LIMIT_SECONDS
+    return max(max_age + MARGIN_SECONDS, RATE_SECONDS) if max_age else NO_LIMIT_SECONDS
 
 
+STATEMENTS = (pathlib.Path(__file__).parent / "sql" / "claims.sql").read_text()
 _CLAIM = """
-SELECT pg_advisory_xact_lock(hashtextextended(%(topic)s, 0));
-DELETE FROM scaling_notices WHERE ctid = ANY (ARRAY (
-    SELECT ctid FROM scaling_notices WHERE expires_at < clock_timestamp()
-    ORDER BY expires_at LIMIT %(most_removed)s FOR UPDATE SKIP LOCKED
-));
-WITH rivals AS (
-    SELECT coalesce(bool_or(state = 'notified' AND sent_at > clock_timestamp() - %(throttle)s * interval '1 second'),
-                    false) AS told,
-           coalesce(bool_or(state = 'claimed' AND claimed_at > clock_timestamp() - %(lease)s * interval '1 second'),
-                    false) AS sending
-    FROM scaling_notices
-    WHERE %(throttle)s > 0 AND topic = %(topic)s AND occurrence <> %(occurrence)s
+EXECUTE lock_notices (%(hpa)s);
+EXECUTE lock_notices (%(topic)s);
+EXECUTE forget_notices (%(most_removed)s);
+EXECUTE claim_notice (
+    %(occurrence)s, %(topic)s, %(hpa)s, %(namespace)s, %(name)s, %(occurred_at)s, %(claim)s,
+    %(throttle)s, %(lease)s, %(kept)s, %(burst)s, %(refill)s, %(latest)s, %(quiet)s
 )
-INSERT INTO scaling_notices AS known (occurrence, topic, state, claim, claimed_at, expires_at)
-SELECT %(occurrence)s, %(topic)s, CASE WHEN told THEN 'throttled' ELSE 'claimed' END, %(claim)s, clock_timestamp(),
-       clock_timestamp() + (%(kept)s + %(throttle)s) * interval '1 second'
-FROM rivals
-WHERE told OR NOT sending
-ON CONFLICT (occurrence) DO UPDATE
-SET state = excluded.state, claim = excluded.claim, claimed_at = excluded.claimed_at, expires_at = excluded.expires_at
-WHERE known.state = 'claimed'
-  AND (known.claim = excluded.claim OR known.claimed_at < clock_timestamp() - %(lease)s * interval '1 second');
-SELECT state, claim = %(claim)s FROM scaling_notices WHERE occurrence = %(occurrence)s
 """
-"""One transaction. The lock lets claims of one topic take turns; each statement sees what the turn before committed."""
 
 
 class Table:
@@ -104,58 +104,67 @@ class Table:
         self._database = db
         self._kept = kept
         self._lease = lease
+        db.prepare(STATEMENTS, probe="EXECUTE mark_notice ('')")
 
     def claim(self, occurrence: occurrences.Occurrence, *, throttle: int) -> Claim:
-        """Claim the occurrence; raise what :meth:`database.Database.run` raises."""
+        """Claim the occurrence; raise what :meth:`postgres.Database.run` raises."""
         number = uuid.uuid4().hex
         parameters = {
             "occurrence": occurrence.key,
             "topic": occurrence.topic,
+            "hpa": occurrence.hpa,
+            "namespace": occurrence.namespace,
+            "name": occurrence.name,
+            "occurred_at": occurrence.occurred_at,
             "claim": number,
             "throttle": throttle,
             "lease": self._lease,
             "kept": self._kept,
+            "burst": rate.BURST,
+            "refill": int(rate.REFILL.total_seconds()),
+            "latest": rate.LATEST.total_seconds(),
+            "quiet": QUIET_SECONDS,
             "most_removed": MOST_REMOVED,
         }
 
-        def work(cursor: psycopg2.extensions.cursor) -> tuple[str, bool] | None:
+        def work(cursor: psycopg2.extensions.cursor) -> tuple[str, int, bool]:
             cursor.execute(_CLAIM, parameters)
-            row: tuple[str, bool] | None = cursor.fetchone()
+            [row] = cursor.fetchall()
             return row
 
-        return Claim(occurrence, _answer(self._database.run(work)), number)
+        answer, excess, warn = self._database.run(work)
+        return Claim(occurrence, Answer(answer), number, excess, warn)
 
     def mark(self, claim: Claim) -> None:
         """Remember that it was sent, whoever owns the claim by now."""
-        sql = "UPDATE scaling_notices SET state = 'notified', sent_at = clock_timestamp() WHERE occurrence = %s"
-        self._database.run(lambda cursor: cursor.execute(sql, [claim.occurrence.key]))
+        self._database.run(lambda cursor: cursor.execute("EXECUTE mark_notice (%s)", [claim.occurrence.key]))
 
     def release(self, claim: Claim) -> None:
         """Give the claim back, if it is still ours."""
-        sql = "DELETE FROM scaling_notices WHERE occurrence = %s AND claim = %s AND state = 'claimed'"
-        self._database.run(lambda cursor: cursor.execute(sql, [claim.occurrence.key, claim.number]))
-
-
-def _answer(row: tuple[str, bool] | None) -> Answer:
-    match row:
-        case ("notified", _):
-            return Answer.DUPLICATE
-        case ("throttled", mine):
-            return Answer.THROTTLED if mine else Answer.DUPLICATE
-        case ("claimed", True):
-            return Answer.CLAIMED
-        case _:
-            return Answer.IN_FLIGHT
+        parameters = [claim.occurrence.key, claim.number]
+        self._database.run(lambda cursor: cursor.execute("EXECUTE release_notice (%s, %s)", parameters))
 
 
 @dataclasses.dataclass(slots=True)
 class _Known:
-    """What the memory holds of one occurrence; ``at`` is when it was claimed or sent, on the monotonic clock."""
+    """What the memory holds of one occurrence.
 
-    topic: str
-    answer: Answer
+    answer: to one that comes again; None where it may be claimed again. at: when it was claimed or sent, on the
+    monotonic clock.
+    """
+
+    hpa: str
+    answer: Answer | None
     claim: str
     at: float
+
+
+@dataclasses.dataclass(slots=True)
+class _Excess:
+    """How many occurrences of an HPA were implausible, and when that was warned of, on the monotonic clock."""
+
+    count: int = 0
+    warned_at: float = float("-inf")
 
 
 class Memory:
@@ -167,6 +176,8 @@ class Memory:
         self._most = most
         self._lock = threading.Lock()
         self._known: collections.OrderedDict[str, _Known] = collections.OrderedDict()
+        self._counted: dict[str, dict[str, datetime.datetime]] = {}
+        self._excess: dict[str, _Excess] = {}
         self._told: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._sending: dict[str, tuple[str, float]] = {}
 
@@ -176,19 +187,19 @@ class Memory:
         with self._lock:
             self._forget(now)
             answer = self._judge(occurrence, now, throttle)
+            if answer is Answer.IMPLAUSIBLE:
+                return self._above(occurrence, number, now)
             if answer in (Answer.CLAIMED, Answer.THROTTLED):
-                self._known[occurrence.key] = _Known(occurrence.topic, answer, number, now)
-                self._known.move_to_end(occurrence.key)
+                self._keep(occurrence, Answer.IN_FLIGHT if answer is Answer.CLAIMED else Answer.DUPLICATE, number, now)
             if answer is Answer.CLAIMED:
                 self._sending[occurrence.topic] = (number, now)
         return Claim(occurrence, answer, number)
 
     def mark(self, claim: Claim) -> None:
         """Remember that it was sent."""
-        key, topic, now = claim.occurrence.key, claim.occurrence.topic, time.monotonic()
+        topic, now = claim.occurrence.topic, time.monotonic()
         with self._lock:
-            self._known[key] = _Known(topic, Answer.DUPLICATE, claim.number, now)
-            self._known.move_to_end(key)
+            self._keep(claim.occurrence, Answer.DUPLICATE, claim.number, now)
             self._told[topic] = now
             self._told.move_to_end(topic)
             self._sent(claim)
@@ -197,22 +208,40 @@ class Memory:
         """Give the claim back, if it is still ours."""
         with self._lock:
             known = self._known.get(claim.occurrence.key)
-            if known is not None and known.claim == claim.number and known.answer is Answer.CLAIMED:
-                del self._known[claim.occurrence.key]
+            if known is not None and known.claim == claim.number and known.answer is Answer.IN_FLIGHT:
+                known.answer = None
             self._sent(claim)
 
     def _judge(self, occurrence: occurrences.Occurrence, now: float, throttle: int) -> Answer:
         known = self._known.get(occurrence.key)
-        if known is not None and known.answer is not Answer.CLAIMED:
+        if known is not None and known.answer is Answer.DUPLICATE:
             return Answer.DUPLICATE
-        if known is not None and now - known.at < self._lease:
+        if known is not None and known.answer is Answer.IN_FLIGHT and now - known.at < self._lease:
             return Answer.IN_FLIGHT
+        if known is None and not rate.fits(self._counted.get(occurrence.hpa, {}).values(), _counted_at(occurrence)):
+            return Answer.IMPLAUSIBLE
         if throttle and now - self._told.get(occurrence.topic, float("-inf")) < throttle:
             return Answer.THROTTLED
         _, began = self._sending.get(occurrence.topic, ("", float("-inf")))
         if throttle and now - began < self._lease:
             return Answer.IN_FLIGHT
         return Answer.CLAIMED
+
+    def _above(self, occurrence: occurrences.Occurrence, number: str, now: float) -> Claim:
+        if len(self._excess) >= self._most:
+            self._excess.clear()
+        excess = self._excess.setdefault(occurrence.hpa, _Excess())
+        excess.count += 1
+        warn = now - excess.warned_at > QUIET_SECONDS
+        if warn:
+            excess.warned_at = now
+        return Claim(occurrence, Answer.IMPLAUSIBLE, number, excess.count, warn)
+
+    def _keep(self, occurrence: occurrences.Occurrence, answer: Answer, number: str, now: float) -> None:
+        """Remember an occurrence; it counts by the time at which it was claimed first."""
+        self._known[occurrence.key] = _Known(occurrence.hpa, answer, number, now)
+        self._known.move_to_end(occurrence.key)
+        self._counted.setdefault(occurrence.hpa, {}).setdefault(occurrence.key, _counted_at(occurrence))
 
     def _sent(self, claim: Claim) -> None:
         if self._sending.get(claim.occurrence.topic, ("", 0.0))[0] == claim.number:
@@ -225,9 +254,16 @@ class Memory:
             if len(self._known) < self._most and now - oldest.at < self._kept:
                 break
             del self._known[key]
+            del self._counted[oldest.hpa][key]
+            if not self._counted[oldest.hpa]:
+                del self._counted[oldest.hpa]
         while len(self._told) > self._most:
             self._told.popitem(last=False)
         if len(self._sending) > self._most:
             self._sending = {
                 topic: (claim, at) for topic, (claim, at) in self._sending.items() if now - at < self._lease
             }
+
+
+def _counted_at(occurrence: occurrences.Occurrence) -> datetime.datetime:
+    return rate.counted_at(occurrence.occurred_at, datetime.datetime.now(datetime.UTC))

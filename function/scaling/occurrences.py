@@ -67,15 +67,23 @@ class Occurrence:
     @property
     def key(self) -> str:
         """The same for the same occurrence, however often and in whatever shape it is received."""
-        return _digest(self.cluster, self._hpa, self.reason, self.message, self.occurred_at.isoformat())
+        return _digest(self.cluster, self._object, self.reason, self.message, self.occurred_at.isoformat())
 
     @property
     def topic(self) -> str:
         """The same for all occurrences of one reason about one HPA."""
-        return _digest(self.cluster, self._hpa, self.reason)
+        return _digest(self.cluster, self._object, self.reason)
 
     @property
-    def _hpa(self) -> str:
+    def hpa(self) -> str:
+        """The same for all occurrences about one HPA: by the name that it is looked up by, not by what an Event adds.
+
+        An Event may name any uid, and any cluster that is allowed; the HPA that it notifies for is one.
+        """
+        return _digest(self.namespace, self.name)
+
+    @property
+    def _object(self) -> str:
         return self.uid or f"{self.namespace}/{self.name}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import http.client
@@ -68,6 +69,27 @@ def test_fifty_duplicates_at_once_over_two_processes_are_one_post(
     assert max(tries for _, tries in outcomes) > 1
     assert conftest.execute(url, "SELECT state FROM scaling_notices") == [("notified",)]
     assert "unexpected error" not in logs
+
+
+def test_three_hundred_forged_events_over_two_processes_are_25_posts(
+    environ: dict[str, str], url: str, receiver: pytest_httpserver.HTTPServer, tmp_path: pathlib.Path
+) -> None:
+    """In about a second, over two pods of two workers: each is 204, one of all warns, and the table has the count."""
+    receiver.expect_request("/hook").respond_with_data("ok")
+    forged = [
+        json.dumps(cluster.now("up", number % 7, message=f"New size: {number}; reason: x")) for number in range(300)
+    ]
+    with two(tmp_path, {**environ, "DATABASE_URL": url}) as pods, concurrent.futures.ThreadPoolExecutor(20) as pool:
+
+        def deliver(numbered: tuple[int, str]) -> int:
+            status: int = pods[numbered[0] % 2].post(numbered[1], content_type=cluster.STRUCTURED)[0]
+            return status
+
+        assert collections.Counter(pool.map(deliver, enumerate(forged))) == {204: 300}
+        logs = "".join(pod.log() for pod in pods)
+    assert len(receiver.log) == 25
+    assert conftest.execute(url, "SELECT occurrences FROM scaling_excess") == [(275,)]
+    assert logs.count("than its controller can have sent") == 1
 
 
 def test_what_a_killed_process_was_sending_is_sent_again_after_a_minute(

@@ -221,6 +221,47 @@ def test_a_throttle_ends_and_is_for_one_hpa_and_reason(post: Post, receiver: pyt
     assert (post(cluster.now("up", 10)), len(receiver.log)) == ((204, ""), 3)
 
 
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.usefixtures("subscribed")
+def test_three_hundred_forged_events_notify_25_times(
+    batch: bool, post: Post, receiver: pytest_httpserver.HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One by one or in one request: 204 for each, one warning that counts them, and no more than Kubernetes sends."""
+    ok(receiver)
+    forged = [cluster.now("up", number % 60, message=f"New size: {number}; reason: x") for number in range(300)]
+    caplog.set_level(logging.INFO)
+    if batch:
+        assert post(forged) == (204, "")
+    else:
+        assert {post(event) for event in forged} == {(204, "")}
+    assert len(receiver.log) == 25
+    [warning] = [record for record in caplog.records if getattr(record, "action", "") == "scaling.implausible"]
+    assert warning.getMessage() == (
+        "there are more Events about this HPA than its controller can have sent, 25 at once and then one in 300"
+        " seconds: 1 so far notify nobody"
+    )
+    assert len([record for record in caplog.records if record.getMessage() == "implausible"]) == 275
+    assert post(forged[0]) == (204, "")
+    assert post(cluster.now("up", 1, message="New size: 1000; reason: x")) == (204, "")
+    assert len(receiver.log) == 25
+
+
+@pytest.mark.usefixtures("subscribed")
+def test_a_retry_is_never_above_the_rate(
+    post: Post, receiver: pytest_httpserver.HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was let through and could not be sent keeps its place, and takes no other's."""
+    monkeypatch.setattr(sender, "PAUSES", (0.0, 0.0))
+    events = [cluster.now("up", number, message=f"New size: {number}; reason: x") for number in range(30)]
+    for _ in range(25):
+        answers(receiver, 400)
+    assert [post(event)[0] for event in events] == [422] * 25 + [204] * 5
+    receiver.clear()
+    ok(receiver)
+    assert [post(event)[0] for event in events] == [204] * 30
+    assert len(receiver.log) == 25
+
+
 # --- what the cluster says ------------------------------------------------------------------------------------------
 
 

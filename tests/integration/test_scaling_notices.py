@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import datetime
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from function import errors, migrate, settings
 from function.clients import postgres
-from function.scaling import claims, occurrences
+from function.scaling import claims, occurrences, rate
 from tests import conftest
 
 OCCURRENCE = occurrences.Occurrence(
@@ -139,11 +143,163 @@ def test_the_table_does_not_grow_for_ever(db: postgres.Database, query: Query) -
 
 
 def test_a_notice_is_kept_as_long_as_its_event_could_come(db: postgres.Database, query: Query) -> None:
-    """HPA_MAX_AGE, the throttle and a margin."""
-    claims.Table(db, kept=claims.kept_seconds(3600)).claim(occurrence(0), throttle=600)
+    """HPA_MAX_AGE, the throttle and a margin; and at least for a day, for the rate."""
+    claims.Table(db, kept=claims.kept_seconds(200_000)).claim(occurrence(0), throttle=600)
     [(seconds,)] = query("SELECT extract(epoch FROM expires_at - claimed_at)::float FROM scaling_notices")
-    assert seconds == pytest.approx(3600 + 600 + claims.MARGIN_SECONDS, abs=1)
+    assert seconds == pytest.approx(200_000 + 600 + claims.MARGIN_SECONDS, abs=1)
+    assert claims.kept_seconds(3600) == claims.RATE_SECONDS
     assert claims.kept_seconds(0) == claims.NO_LIMIT_SECONDS
+
+
+# --- the rate -------------------------------------------------------------------------------------------------------
+
+
+def now(seconds: float, **more: Any) -> occurrences.Occurrence:
+    """Return an occurrence that happened so many seconds from now."""
+    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+    return dataclasses.replace(OCCURRENCE, occurred_at=at, **more)
+
+
+def outcomes(
+    memory: claims.Notices, tried: list[occurrences.Occurrence], throttle: int = 0
+) -> collections.Counter[str]:
+    """Claim each occurrence, and mark it where it may be sent; return how often each answer was given."""
+    found: collections.Counter[str] = collections.Counter()
+    for one in tried:
+        claim = memory.claim(one, throttle=throttle)
+        found[claim.answer.value] += 1
+        if claim.answer is claims.Answer.CLAIMED:
+            memory.mark(claim)
+    return found
+
+
+FORGED: dict[str, Callable[[int], dict[str, Any]]] = {
+    "messages": lambda number: {"message": f"New size: {number}"},
+    "uids": lambda number: {"uid": str(number)},
+    "clusters": lambda number: {"cluster": str(number)},
+    "reasons": lambda number: {"reason": str(number)},
+    "seconds": lambda number: {"seconds": -number},
+    "years ago": lambda number: {"seconds": -1e6 * (number + 1)},
+    "years ahead": lambda number: {"seconds": 1e6 * (number + 1)},
+    "both": lambda number: {"seconds": 1e6 * (number - 60.5)},
+}
+
+
+@pytest.mark.parametrize("forged", FORGED)
+def test_of_many_forged_at_once_25_are_let_through(forged: str, make: Make) -> None:
+    """Whatever makes them different: what the rate is counted by is the HPA that they are looked up at."""
+    tried = [now(**{"seconds": 0.0, **FORGED[forged](number)}) for number in range(120)]
+    assert outcomes(make(), tried) == {"claimed": 25, "implausible": 95}
+
+
+def test_another_hpa_has_a_rate_of_its_own(make: Make) -> None:
+    """By namespace and name."""
+    memory = make()
+    for place in ({}, {"name": "other"}, {"namespace": "other"}):
+        tried = [now(0, message=str(number), **place) for number in range(26)]
+        assert outcomes(memory, tried) == {"claimed": 25, "implausible": 1}
+
+
+def test_the_rate_is_that_of_the_occurrences_times(make: Make) -> None:
+    """Those that arrive late count by when they happened, in whatever order they come."""
+    memory, start = make(), now(-3000).occurred_at.replace(microsecond=0)
+
+    def since(seconds: float, message: str = "x") -> occurrences.Occurrence:
+        at = start + datetime.timedelta(seconds=seconds)
+        return dataclasses.replace(OCCURRENCE, occurred_at=at, message=message)
+
+    assert outcomes(memory, [since(900)]) == {"claimed": 1}
+    assert outcomes(memory, [since(0, str(number)) for number in range(25)]) == {"claimed": 25}
+    answers = [memory.claim(since(seconds, "y"), throttle=0).answer.value for seconds in (0, 299, 300, 301, 600, 901)]
+    assert answers == ["implausible", "implausible", "claimed", "implausible", "claimed", "implausible"]
+
+
+def test_what_is_throttled_or_fails_counts_and_comes_again(make: Make) -> None:
+    """An occurrence keeps its place in the rate, so a retry is never above it, and neither way buys more."""
+    memory = make()
+    tried = [now(0, message=str(number)) for number in range(30)]
+    assert outcomes(memory, tried[:10], throttle=600) == {"claimed": 1, "throttled": 9}
+    for one in tried[10:25]:
+        memory.release(memory.claim(one, throttle=0))
+    assert outcomes(memory, tried[25:]) == {"implausible": 5}
+    assert outcomes(memory, tried[10:25]) == {"claimed": 15}
+    assert outcomes(memory, tried[:25]) == {"duplicate": 25}
+
+
+def test_what_is_above_the_rate_is_counted_and_warned_of_once(make: Make) -> None:
+    """For each HPA; nothing else of it is kept."""
+    memory = make()
+    for name in ("cart", "other"):
+        found = [memory.claim(now(0, message=str(number), name=name), throttle=0) for number in range(40)]
+        assert [claim.excess for claim in found[25:]] == list(range(1, 16))
+        assert [claim.warn for claim in found] == [*[False] * 25, True, *[False] * 14]
+
+
+def test_a_warning_comes_again_after_an_hour(db: postgres.Database, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the table, and in the memory of a process."""
+    table, memory = claims.Table(db, kept=60), claims.Memory(kept=60)
+    for one in (table, memory):
+        outcomes(one, [now(0, message=str(number)) for number in range(26)])
+    conftest.execute(url, "UPDATE scaling_excess SET warned_at = warned_at - interval '61 minutes'")
+    monkeypatch.setattr(claims, "QUIET_SECONDS", 0.0)
+    time.sleep(0.01)
+    assert memory.claim(now(0), throttle=0).warn
+    monkeypatch.undo()
+    assert [table.claim(now(0), throttle=0).warn for _ in range(2)] == [True, False]
+
+
+@given(
+    seconds=st.lists(st.integers(-69, 0).map(lambda step: step * 50 - 25 if step else 1000), max_size=60),
+    burst=st.integers(1, 3),
+)
+def test_the_table_and_the_memory_have_the_rate_of_the_pure_function(
+    seconds: list[int], burst: int, db: postgres.Database
+) -> None:
+    """Whatever the times and their order; no two are so near to the rate's limit that the time of this test counts."""
+    base = now(0).occurred_at
+    name = uuid.uuid4().hex
+    tried = [
+        dataclasses.replace(
+            OCCURRENCE, occurred_at=base + datetime.timedelta(seconds=one), name=name, message=str(number)
+        )
+        for number, one in enumerate(seconds)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rate, "BURST", burst)
+        expected, counted = [], list[datetime.datetime]()
+        for one in tried:
+            at = rate.counted_at(one.occurred_at, base + datetime.timedelta(seconds=1))
+            fits = rate.fits(counted, at)
+            expected.append("claimed" if fits else "implausible")
+            counted += [at] * fits
+        for memory in (claims.Table(db, kept=60), claims.Memory(kept=60)):
+            assert [memory.claim(one, throttle=0).answer.value for one in tried] == expected
+
+
+def test_many_at_once_over_many_connections_are_one_rate(url: str) -> None:
+    """As pods have them: 25 of 200 are let through, the rest is counted, and one of all warns."""
+    doors = [postgres.Database({"dsn": url}, timeout=30) for _ in range(8)]
+    tables = [claims.Table(door, kept=60) for door in doors]
+    tried = [now(0, message=str(number), uid=str(number)) for number in range(200)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda one: tables[one[0] % 8].claim(one[1], throttle=0), enumerate(tried)))
+    assert collections.Counter(claim.answer.value for claim in found) == {"claimed": 25, "implausible": 175}
+    assert sum(claim.warn for claim in found) == 1
+    assert conftest.execute(url, "SELECT namespace, name, occurrences FROM scaling_excess") == [("shop", "cart", 175)]
+    assert conftest.execute(url, "SELECT count(*) FROM scaling_notices") == [(25,)]
+    for door in doors:
+        door.close()
+
+
+def test_rows_of_before_the_rate_do_not_count(db: postgres.Database, url: str) -> None:
+    """A pod of an older version may still write some while a newer one runs."""
+    conftest.execute(
+        url,
+        "INSERT INTO scaling_notices (occurrence, topic, state, claim, claimed_at, expires_at)"
+        " SELECT n, 'x', 'notified', '', now(), now() + interval '1 hour' FROM generate_series(1, 100) AS n",
+    )
+    tried = [now(0, message=str(number)) for number in range(26)]
+    assert outcomes(claims.Table(db, kept=60), tried) == {"claimed": 25, "implausible": 1}
 
 
 def test_one_of_many_at_once_is_let_through(url: str) -> None:
