@@ -19,7 +19,7 @@ from function import errors
 Json = Any
 """What ``json`` gives: dict, list, str, int, float, bool or None."""
 Shape = msgspec.json.Decoder[Any]
-"""Reads of JSON what is looked at, and leaves out the rest; what has another form, or none of it, is read whole."""
+"""Reads of JSON what is looked at, and leaves out the rest; what has another form is read whole."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -52,19 +52,63 @@ class Event(msgspec.Struct, frozen=True):
         """When it happened, as the source says; aware, or None where it does not say."""
         return self.attributes.get("time")
 
+    @property
+    def kind(self) -> str | None:
+        """The kind of the Kubernetes object that the event is about, such as VirtualMachine.
+
+        ApiServerSource sends kind, apiversion, namespace and name as attributes (Knative Eventing
+        ``pkg/adapter/apiserver/events``). Where one is missing, it is read from the object itself.
+        """
+        said = self.attributes.get("kind")
+        return said if said and isinstance(said, str) else self._from_object("kind")
+
+    @property
+    def api_version(self) -> str | None:
+        """The API group and version of that object, such as kubevirt.io/v1."""
+        said = self.attributes.get("apiversion")
+        return said if said and isinstance(said, str) else self._from_object("apiVersion")
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace of that object."""
+        said = self.attributes.get("namespace")
+        return said if said and isinstance(said, str) else self._from_object("namespace", within="metadata")
+
+    @property
+    def name(self) -> str | None:
+        """The name of that object."""
+        said = self.attributes.get("name")
+        return said if said and isinstance(said, str) else self._from_object("name", within="metadata")
+
+    def _from_object(self, key: str, *, within: str = "") -> str | None:
+        """Return the text at ``key`` of the data, or of the object ``within`` it where there is one."""
+        if not isinstance(self.data, dict):
+            return None
+        inner = self.data.get(within)
+        said = (inner if isinstance(inner, dict) else self.data).get(key)
+        return said if said and isinstance(said, str) else None
+
 
 def parse_time(text: object, where: str) -> datetime.datetime:
     """Return the time that an RFC 3339 ``text`` names, in UTC, cut to microseconds.
 
     Raises :class:`errors.BadEvent` with ``where`` in its sentence.
     """
+    time = time_of(text)
+    if time is None:
+        raise errors.BadEvent(f"{where} {errors.shown(text)} is not an RFC 3339 time")
+    return time
+
+
+def time_of(text: object) -> datetime.datetime | None:
+    """Return the same, or None."""
     if isinstance(text, str) and _TIME.fullmatch(text):
         try:
             time = datetime.datetime.fromisoformat(text.upper())
             return time if time.tzinfo is datetime.UTC else time.astimezone(datetime.UTC)
         except (ValueError, OverflowError):
             pass  # such as the 30th of February, or the year 0 in UTC
-    raise errors.BadEvent(f"{where} {errors.shown(text)} is not an RFC 3339 time")
+    return None
 
 
 def parse_json(body: bytes, what: str, shape: Shape | None = None) -> Json:
@@ -73,7 +117,10 @@ def parse_json(body: bytes, what: str, shape: Shape | None = None) -> Json:
         if shape is None:
             return _fast_decoder.decode(body)
         body.decode()  # text that a shape leaves out is not decoded by it, and must be UTF-8 nevertheless
-        return shape.decode(body) or _fast_decoder.decode(body)
+        try:
+            return shape.decode(body)
+        except msgspec.ValidationError:
+            return _fast_decoder.decode(body)
     except (ValueError, RecursionError):
         return _parse_slowly(body, what)
 

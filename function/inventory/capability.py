@@ -44,11 +44,11 @@ class Ledger:
 
         Raises :class:`errors.BadEvent` where it can never be stored, :class:`errors.Refused` where never here.
         """
-        if not _is_kubevirt(event):
+        if not (event.api_version or vm.GROUP).startswith(vm.GROUP):
             return None
         if not self._groups:
             raise errors.Refused(postgres.NOT_CONFIGURED)
-        kind = _kind(event)
+        kind = event.kind or vm.KIND
         if not event.type.startswith(references.PREFIX):
             return _MAKE[kind](event, cluster_name=self._cluster_name)
         if self._reader is None:
@@ -81,21 +81,6 @@ class Ledger:
         if time.monotonic() > until:
             raise errors.Unavailable("there was no time to read all objects that the request refers to")
         return self._reader.change(named)
-
-
-def _kind(event: events.Event) -> str:
-    kind = event.attributes.get("kind")
-    if kind is None and isinstance(event.data, dict):
-        kind = event.data.get("kind")
-    return instance.KIND if kind == instance.KIND else vm.KIND
-
-
-def _is_kubevirt(event: events.Event) -> bool:
-    """Whether the object's API group, where the event names one, is KubeVirt's."""
-    version = event.attributes.get("apiversion")
-    if version is None and isinstance(event.data, dict):
-        version = event.data.get("apiVersion")
-    return version is None or str(version).startswith(vm.GROUP)
 
 
 def _warn(change: versions.Change, outcome: store.Outcome) -> None:

@@ -45,14 +45,11 @@ class Reference:
 
 def reference(event: events.Event, kind: str, cluster: str) -> Reference:
     """Return what ``event`` names; raise :class:`errors.BadEvent` where it names nothing."""
-    data = event.data if isinstance(event.data, dict) else {}
-    named: list[str] = []
-    for part in ("namespace", "name"):
-        value = event.attributes.get(part) or data.get(part)
-        if not isinstance(value, str) or not value:
-            raise errors.BadEvent(f"the event refers to a {kind} and has no {part}")
-        named.append(value)
-    return Reference(event, kind, cluster, *named)
+    namespace, name = event.namespace, event.name
+    if not namespace or not name:
+        missing = "name" if namespace else "namespace"
+        raise errors.BadEvent(f"the event refers to a {kind} and has no {missing}")
+    return Reference(event, kind, cluster, namespace, name)
 
 
 class Reader:

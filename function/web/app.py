@@ -241,12 +241,8 @@ def _log_event(event: events.Event, status: int, outcome: str, started: float) -
 
 def _object(event: events.Event) -> str | None:
     """Name the Kubernetes object that the event is about, where it says that."""
-    named: Any = event.attributes
-    if "name" not in named and isinstance(event.data, dict):
-        named = event.data.get("metadata")
-    if not isinstance(named, dict) or "name" not in named:
-        return None
-    return f"{named.get('namespace', '')}/{named['name']}"
+    name = event.name
+    return f"{event.namespace or ''}/{name}" if name else None
 
 
 def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, started: float | None) -> None:

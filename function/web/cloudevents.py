@@ -23,6 +23,9 @@ from cloudevents.core.v1 import event as sdk
 from function import errors, events
 
 _WHOLE: Mapping[str, events.Shape] = {}
+_REQUIRED = ("specversion", "id", "source", "type")
+_CORE = frozenset((*_REQUIRED, "subject", "time", "datacontenttype", "dataschema"))
+"""The context attributes of the specification itself; any other is an extension."""
 _SIMPLE = (str, int)
 """What an attribute's value may be in JSON; bool is an int."""
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
@@ -55,6 +58,27 @@ def from_wsgi(
     if not body:
         raise errors.BadEvent("not a CloudEvent: there are no ce- headers and no body")
     return [_structured(_document(body, "not a CloudEvent: there are no ce- headers, and the body"))]
+
+
+def unwrapped(event: events.Event) -> events.Event:
+    """Return the event that ``event`` holds as its data, and ``event`` itself where it holds none.
+
+    An EventTransform whose expression has ``"data": $``, as in Knative's documents, sends such an event.
+    Extension attributes that the inner event lacks are those of the outer one, which a transform may have added.
+
+    Raises :class:`errors.BadEvent` where the inner event has all that makes an event, and a part of it is wrong.
+    """
+    while isinstance(event.data, dict) and _is_event(event.data):
+        outer = {name: value for name, value in event.attributes.items() if name not in _CORE}
+        try:
+            event = _structured({**outer, **event.data})
+        except errors.BadEvent as exc:
+            raise errors.BadEvent(f"the data is a CloudEvent itself, and cannot be read: {exc}") from exc
+    return event
+
+
+def _is_event(data: Mapping[str, events.Json]) -> bool:
+    return "specversion" in data and "metadata" not in data and all(map(data.get, _REQUIRED))
 
 
 def _document(body: bytes, what: str) -> dict[str, events.Json]:
@@ -106,7 +130,12 @@ def _structured_data(document: dict[str, events.Json], content_type: object) -> 
         content = base64.b64decode(encoded, validate=True)
     except (binascii.Error, TypeError, ValueError) as exc:
         raise errors.BadEvent("data_base64 is not base64") from exc
-    return _content(content, str(content_type)) if content_type else content
+    if content_type:
+        return _content(content, str(content_type))
+    try:  # without a content type, data is JSON (JSON format, section 3.1.1)
+        return events.parse_json(content, "the data")
+    except errors.BadEvent:
+        return content
 
 
 def header_attributes(environ: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +200,7 @@ def _header(name: str, value: str) -> str:
 
 def _event(attributes: dict[str, Any], data: events.Json | str | bytes | None) -> events.Event:
     """Check the attributes by the SDK's rules, and those that the SDK would fill in by ours."""
-    for name in ("specversion", "id", "source", "type"):
+    for name in _REQUIRED:
         if not attributes.get(name):
             raise errors.BadEvent(f"not a CloudEvent: the attribute {name} is missing or empty")
     if attributes["specversion"] != "1.0":

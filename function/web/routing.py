@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from function import errors, events
 from function.vsphere import maintenance
+from function.web import cloudevents
 
 NOT_FOR_US = "ignored"
 
@@ -62,16 +63,15 @@ class Router:
         outcomes = [NOT_FOR_US] * len(batch)
         work: dict[str, list[tuple[int, Any]]] = {}
         for position, event in enumerate(batch):
-            name = _capability(event)
-            if name is None:
-                continue
             try:
-                prepared = self._capabilities[name].prepare(event)
+                inner = cloudevents.unwrapped(event)
+                name = _capability(inner)
+                prepared = self._capabilities[name].prepare(inner) if name else None
             except errors.VmledgerError as exc:
                 if len(batch) == 1:
                     raise
                 raise type(exc)(f"event {position} of the batch (id {errors.shown(event.id)}): {exc}") from exc
-            if prepared is not None:
+            if name and prepared is not None:
                 work.setdefault(name, []).append((position, prepared))
         for name, items in work.items():
             done = self._capabilities[name].perform([prepared for _, prepared in items])
@@ -85,7 +85,4 @@ def _capability(event: events.Event) -> str | None:
     if table is None:
         prefixed = (name for prefix, name in PREFIXES.items() if event.type.startswith(prefix))
         return NAMED.get(event.type) or next(prefixed, None)
-    kind = event.attributes.get("kind")
-    if kind is None and isinstance(event.data, dict):
-        kind = event.data.get("kind")
-    return table.get(kind) if isinstance(kind, str) else None
+    return table.get(event.kind or "")

@@ -112,6 +112,18 @@ def test_a_whole_object_is_stored_in_every_mode(service: processes.Service, url:
     assert {"binary", "structured", "batched-1", "batched-2"} <= names(url)
 
 
+def test_an_event_inside_an_event_is_stored(service: processes.Service, url: str) -> None:
+    """An EventTransform that keeps the whole event in data gives the row of that event."""
+    inner = structured("wrapped", id="wrapped-inner")
+    transformed = {"specversion": "1.0", "id": "wrapped-outer", "source": "t", "type": "user.extracted", "data": inner}
+    assert_empty(service.request("POST", "/", json.dumps(transformed), STRUCTURED))
+    headers = {**flat(id="outer"), "Content-Type": "application/json"}
+    assert_empty(service.request("POST", "/", json.dumps(structured("wrapped-binary")), headers))
+    query = "SELECT id, uid, vcpus FROM virtual_machines WHERE name LIKE 'wrapped%' ORDER BY name"
+    rows = [("wrapped-inner", "uid-wrapped", 1), ("id-wrapped-binary", "uid-wrapped-binary", 1)]
+    assert conftest.execute(url, query) == rows
+
+
 def test_duplicates_and_late_events_are_done(service: processes.Service) -> None:
     """204 for what is known already, and for what is older."""
     for _ in range(3):
@@ -146,6 +158,8 @@ def test_an_empty_batch_is_done(service: processes.Service) -> None:
         ("is not JSON", "{oops", {**flat(), "Content-Type": "application/json"}),
         ("the attribute id is missing", json.dumps({"specversion": "1.0", "type": "t", "source": "s"}), STRUCTURED),
         ("no name", json.dumps({**EVENT, "data": {"metadata": {"namespace": "x"}}}), STRUCTURED),
+        ("the data is not a VirtualMachine", json.dumps({**EVENT, "name": "a", "data": {"name": "a"}}), STRUCTURED),
+        ("the data is a CloudEvent itself", json.dumps({**EVENT, "data": {**EVENT, "time": "noon"}}), STRUCTURED),
         ("NUL", json.dumps({**EVENT, "data": machine("nul\0")}), STRUCTURED),
         ("is no whole number", "", flat(cpucores="many")),
         ("is not an RFC 3339 time", "", flat(time="noon")),

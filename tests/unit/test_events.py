@@ -105,7 +105,8 @@ def test_data_is_read_by_its_content_type(body: bytes, content_type: str | None,
         ({"datacontenttype": "text/xml", "data": "<a/>"}, "<a/>"),
         ({"data_base64": base64.b64encode(b"\x00\xff").decode()}, b"\x00\xff"),
         ({"data_base64": base64.b64encode(b"{}").decode(), "datacontenttype": "application/json"}, {}),
-        ({"data_base64": base64.b64encode(b"{}").decode()}, b"{}"),
+        ({"data_base64": base64.b64encode(b"{}").decode()}, {}),
+        ({"data_base64": base64.b64encode(b"{}").decode(), "datacontenttype": "image/png"}, b"{}"),
     ],
 )
 def test_structured_data_is_read(document: dict[str, Any], data: Any) -> None:
@@ -209,6 +210,128 @@ def test_nothing_is_invented() -> None:
     assert set(binary().attributes) == set(REQUIRED)
 
 
+def assert_complete(event: events.Event) -> None:
+    """Assert that an event has what every event has."""
+    assert event.id
+    assert event.type
+    assert event.attributes["source"]
+    assert event.attributes["specversion"] == "1.0"
+
+
+INNER = {
+    **REQUIRED,
+    "id": "inner",
+    "time": "2026-11-20T10:00:00Z",
+    "kind": "VirtualMachine",
+    "name": "a",
+    "data": {"b": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        {"type": "t", "data": INNER},
+        {"type": "user.extracted", "datacontenttype": "application/json", "data": INNER},
+        {"type": "t", "data_base64": base64.b64encode(json.dumps(INNER).encode()).decode()},
+        {"type": "t", "data": {**REQUIRED, "id": "middle", "data": INNER}},
+    ],
+)
+def test_an_event_in_data_is_the_event(outer: dict[str, Any]) -> None:
+    """An expression with ``"data": $`` makes it, whatever type it gives to the outer one."""
+    event = cloudevents.unwrapped(structured({**REQUIRED, **outer}))
+    assert (event.id, event.type, event.name, event.data) == ("inner", "t", "a", {"b": 1})
+    assert event.time == datetime.datetime(2026, 11, 20, 10, tzinfo=datetime.UTC)
+
+
+def test_an_event_in_data_is_the_event_in_binary_mode() -> None:
+    """Its data is read by its own content type."""
+    inner = {
+        **REQUIRED,
+        "id": "inner",
+        "datacontenttype": "text/xml",
+        "data_base64": base64.b64encode(b"<a/>").decode(),
+    }
+    event = cloudevents.unwrapped(binary(json.dumps(inner).encode(), "application/json"))
+    assert (event.id, event.data, event.attributes["datacontenttype"]) == ("inner", "<a/>", "text/xml")
+
+
+def test_the_inner_event_keeps_what_a_transform_added() -> None:
+    """Extensions that it lacks are the outer event's; its own, and all of the specification's, are its own."""
+    outer = {
+        **REQUIRED,
+        "id": "outer",
+        "cluster": "prod",
+        "name": "other",
+        "subject": "s",
+        "time": "2020-01-01T00:00:00Z",
+    }
+    inner = {**REQUIRED, "id": "inner", "name": "a"}
+    event = cloudevents.unwrapped(structured({**outer, "data": inner}))
+    assert event.attributes == {**REQUIRED, "id": "inner", "name": "a", "cluster": "prod"}
+    assert event.time is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        "text",
+        [INNER],
+        {"specversion": "1.0"},
+        {**REQUIRED, "id": ""},
+        {**REQUIRED, "source": None},
+        {**REQUIRED, "metadata": {"name": "a"}},
+    ],
+)
+def test_what_is_not_an_event_stays_data(data: Any) -> None:
+    """All four attributes that every event has make one."""
+    event = structured({**REQUIRED, "data": data})
+    assert cloudevents.unwrapped(event) is event
+
+
+@pytest.mark.parametrize(
+    ("sentence", "wrong"),
+    [
+        ("specversion '0.3' is not supported", {"specversion": "0.3"}),
+        ("the attribute time 'noon' is not", {"time": "noon"}),
+        ("attribute 'extra' is no string", {"extra": {}}),
+        ("both data and data_base64", {"data": 1, "data_base64": "MQ=="}),
+    ],
+)
+def test_a_broken_event_in_data_is_refused(sentence: str, wrong: dict[str, Any]) -> None:
+    """It is not taken for something else."""
+    with pytest.raises(errors.BadEvent, match=r"^the data is a CloudEvent itself, and cannot be read: ") as refusal:
+        cloudevents.unwrapped(structured({**REQUIRED, "data": {**REQUIRED, **wrong}}))
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "data", "about"),
+    [
+        ({}, None, (None, None, None, None)),
+        ({"kind": "A", "apiversion": "g/v1", "namespace": "s", "name": "n"}, None, ("A", "g/v1", "s", "n")),
+        ({"kind": "", "name": ""}, {"kind": "B", "metadata": {"name": "m"}}, ("B", None, None, "m")),
+        (
+            {"kind": "A", "name": "n"},
+            {"kind": "B", "apiVersion": "g/v1", "metadata": {"name": "m", "namespace": "s"}},
+            ("A", "g/v1", "s", "n"),
+        ),
+        ({}, {"apiVersion": "g/v1", "kind": "B", "namespace": "s", "name": "n"}, ("B", "g/v1", "s", "n")),
+        ({"kind": 5, "name": True}, {"kind": "B", "metadata": {"name": "m"}}, ("B", None, None, "m")),
+        ({"kind": 5, "name": True}, None, (None, None, None, None)),
+        ({}, {"kind": {}, "metadata": {"name": []}}, (None, None, None, None)),
+        ({}, [{"kind": "B"}], (None, None, None, None)),
+    ],
+)
+def test_what_an_event_is_about_is_its_attributes_else_its_object(
+    attributes: dict[str, Any], data: Any, about: tuple[str | None, ...]
+) -> None:
+    """Kind, API version, namespace and name; what is not text names nothing."""
+    event = events.Event(attributes, data)
+    assert (event.kind, event.api_version, event.namespace, event.name) == about
+
+
 NAMES = st.sampled_from([*REQUIRED, "time", "subject", "name", "x-y", "datacontenttype"]) | st.text(
     "abc_-1Ü", min_size=1
 )
@@ -243,7 +366,10 @@ def test_any_bytes_with_any_headers_are_events_or_a_sentence(
         assert 0 < len(str(exc)) < 400
     else:
         for event in received:
-            assert event.id
-            assert event.type
-            assert event.attributes["source"]
-            assert event.attributes["specversion"] == "1.0"
+            assert_complete(event)
+            try:
+                inner = cloudevents.unwrapped(event)
+            except errors.BadEvent as exc:
+                assert "the data is a CloudEvent itself" in str(exc)
+            else:
+                assert_complete(inner)
