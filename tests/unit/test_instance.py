@@ -60,7 +60,8 @@ def running(
 def test_each_sample_gives_its_row(path: pathlib.Path) -> None:
     """Each sample says which columns it must give, or that it makes no change."""
     sample = json.loads(path.read_text())
-    made = instance.change(event(sample["object"], type=sample["type"]), cluster_name="here")
+    given_event = event(sample["object"], type=sample["type"], **sample.get("attributes", {}))
+    made = instance.change(given_event, cluster_name="here")
     given = made and {name: getattr(made.row, name) for name in sample["row"]}
     shown = given and {
         name: value.isoformat() if isinstance(value, datetime.datetime) else value for name, value in given.items()
@@ -142,6 +143,8 @@ def test_a_phase_is_kept_until_the_delete(phase: str) -> None:
             ["10.0.0.2", "10.0.0.1"],
         ),
         ([{"ipAddresses": ["10.0.0.1\n"]}], ["10.0.0.1 "]),
+        ([{"ipAddresses": ["10.0.0.1/8", "10.0.0.1", "fe80::1/64", "/24"]}], ["10.0.0.1", "fe80::1"]),
+        ([{"ipAddress": "10.0.0.1/24"}], ["10.0.0.1"]),
     ],
 )
 def test_addresses_are_those_of_all_interfaces(interfaces: Any, addresses: list[str] | None) -> None:
@@ -173,11 +176,37 @@ def test_vcpus_are_what_runs_else_what_was_defined(topology: Any, cpu: Any, vcpu
         (None, {"resources": {"requests": {"memory": "1500m"}}}, 2),
         (None, {"memory": {"hugepages": {"pageSize": "2Mi"}}}, 2**21),
         (None, {"devices": {}}, None),
+        ({"guestCurrent": 0, "guestAtBoot": "1Gi"}, {}, 2**30),
+        ({"guestCurrent": "0", "guestAtBoot": "0Mi"}, {"memory": {"guest": "2Gi"}}, 2**31),
+        ({"guestCurrent": "0"}, {"memory": {"guest": "0"}}, None),
     ],
 )
 def test_memory_is_what_the_guest_has_else_what_was_defined(memory: Any, domain: Any, size: int | None) -> None:
     """Never what is only requested of a running guest."""
     assert row(running({"memory": memory}, domain)).live_memory_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("info", "system"),
+    [
+        (None, None),
+        ({}, None),
+        ({"prettyName": "", "name": "", "id": ""}, None),
+        ({"version": "41"}, None),
+        ({"prettyName": "Fedora Linux 41", "name": "Fedora Linux", "version": "41"}, "Fedora Linux 41"),
+        (
+            {"name": "Fedora Linux", "version": "41 (Cloud Edition)", "versionId": "41"},
+            "Fedora Linux 41 (Cloud Edition)",
+        ),
+        ({"name": "Fedora Linux", "versionId": "41", "id": "fedora"}, "Fedora Linux 41"),
+        ({"name": "Arch Linux", "id": "arch"}, "Arch Linux"),
+        ({"id": "fedora", "versionId": "41"}, "fedora 41"),
+        ({"name": "Microsoft Windows", "version": "Microsoft Windows 11"}, "Microsoft Windows 11"),
+    ],
+)
+def test_the_guest_os_is_its_pretty_name_else_name_and_version(info: Any, system: str | None) -> None:
+    """QEMU's agent sends each of them only where the guest says it."""
+    assert row(running({"guestOSInfo": info})).guest_os == system
 
 
 @pytest.mark.parametrize(
@@ -208,6 +237,8 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("it has no data", {}, {}),
     ("it is no JSON object", [running()], {}),
     ("it is no JSON object", b"bytes", {}),
+    ("its kind is 'Pod'", {**running(), "kind": "Pod"}, {}),
+    ("its apiVersion is 'v1'", {**running(), "apiVersion": "v1"}, {}),
     ("the VirtualMachineInstance has no name", running(name=""), {}),
     ("the VirtualMachineInstance has no namespace", running(namespace=None), {}),
     ("data.metadata.ownerReferences[0].uid is missing", running(ownerReferences=[{**OWNER, "uid": ""}]), {}),

@@ -57,8 +57,8 @@ def announced(machine: Object, **attributes: Any) -> Object:
         "datacontenttype": "application/json",
         "kind": "VirtualMachine",
         "apiversion": "kubevirt.io/v1",
-        "name": machine["metadata"]["name"],
-        "namespace": machine["metadata"]["namespace"],
+        "name": machine["metadata"].get("name") or "one",
+        "namespace": machine["metadata"].get("namespace") or "lab",
         "cluster": "prod-1",
         "knativearrivaltime": "2026-11-22T10:00:00.964680178Z",
         "data": machine,
@@ -164,10 +164,15 @@ SOURCES: list[Object] = [
     {"sysprep": {"secret": {"name": SECRET}, "configMap": {"name": SECRET}, "inline": SECRET}},
     {"secret": {"secretName": SECRET}},
     {"downwardAPI": {"fields": [{"path": SECRET}]}},
+    {"memoryDump": {"claimName": SECRET, "hotpluggable": True}},
+    {"memoryDump": None},
+    {"containerPath": {"path": SECRET}},
     {"whatever.comes.next": {"inline": [SECRET]}},
 ]
 VOLUME = st.builds(lambda source, named: {**source, **named}, st.sampled_from(SOURCES), maybe(name=NAMES))
-DEVICE = maybe(name=NAMES).map(lambda named: {**named, "serial": SECRET, "disk": {"bus": "virtio"}})
+DEVICE = maybe(name=NAMES, state=st.sampled_from(["absent", "up"])).map(
+    lambda named: {**named, "serial": SECRET, "disk": {"bus": "virtio"}}
+)
 DOMAIN = maybe(
     machine=maybe(type=st.just("q35")),
     cpu=maybe(cores=COUNT, sockets=COUNT, threads=COUNT, model=st.just("host-model")),
@@ -203,7 +208,17 @@ SPEC = maybe(
         )
     ),
 )
+CLAIMS = [
+    None,
+    "",
+    "[]",
+    "not JSON",
+    '[{"metadata": {"name": "one-disk"}, "spec": {"storageClassName": "longhorn"}}]',
+    '[{"spec": {"storageClassName": "longhorn", "resources": {"requests": {"storage": "10Gi"}}}}]',
+]
 METADATA = maybe(
+    name=st.just("one"),
+    namespace=st.just("lab"),
     uid=st.uuids().map(str),
     resourceVersion=st.integers(1, 2**63 - 1).map(str),
     generation=st.integers(1, 2**31),
@@ -211,14 +226,17 @@ METADATA = maybe(
     deletionTimestamp=st.just("2026-09-20T09:14:02Z"),
     labels=st.dictionaries(st.sampled_from(["app", "os.template.kubevirt.io/rhel9", "a.b/c"]), NAMES),
     managedFields=st.just([{"manager": SECRET, "fieldsV1": {f"f:{SECRET}": {}}}]),
-    annotations=st.just({"kubectl.kubernetes.io/last-applied-configuration": SECRET, "note": SECRET}),
+    annotations=st.fixed_dictionaries(
+        {"kubectl.kubernetes.io/last-applied-configuration": st.just(SECRET), "note": st.just(SECRET)},
+        optional={"harvesterhci.io/volumeClaimTemplates": st.sampled_from(CLAIMS)},
+    ),
     ownerReferences=st.just([{"name": SECRET}]),
 )
 MACHINES = st.builds(
     lambda metadata, spec, guest, os, status: {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachine",
-        "metadata": {**metadata, "name": "one", "namespace": "lab"},
+        "metadata": metadata,
         "spec": {
             **spec,
             "template": {"metadata": {"annotations": {**os, "note": SECRET}, "creationTimestamp": None}, "spec": guest},

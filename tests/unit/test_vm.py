@@ -60,7 +60,7 @@ def flat(**attributes: Any) -> vm.VirtualMachine:
 def test_each_sample_gives_its_row(path: pathlib.Path) -> None:
     """Each sample says which columns it must give."""
     sample = json.loads(path.read_text())
-    given = row(sample["object"], type=sample["type"])
+    given = row(sample["object"], type=sample["type"], **sample.get("attributes", {}))
     shown = {name: getattr(given, name) for name in sample["row"]}
     shown = {
         name: value.isoformat() if isinstance(value, datetime.datetime) else value for name, value in shown.items()
@@ -111,9 +111,170 @@ def test_flat_data_of_an_instancetype_vm_needs_no_sizes() -> None:
 
 
 def test_nothing_is_zero() -> None:
-    """A count of 0 says as little as none."""
-    given = flat(cpucores="0", cpusockets=0)
+    """A count or a quantity of 0 says as little as none."""
+    given = flat(cpucores="0", cpusockets=0, memory="0Gi")
     assert (given.cpucores, given.cpusockets, given.vcpus) == (None, None, None)
+    assert (given.memory, given.memory_bytes) == (None, None)
+
+
+@pytest.mark.parametrize("zero", ["0", 0, "0Gi", "0.0", "+0", "-0", "0e3", "0m", 0.0])
+def test_a_memory_of_zero_is_not_set(zero: Any) -> None:
+    """However zero is written, the next place that says how much counts."""
+    requests, limits, page = {"memory": "2Gi"}, {"memory": "3Gi"}, {"pageSize": "1Gi"}
+    for domain, memory in (
+        ({"memory": {"guest": zero, "hugepages": page}, "resources": {"requests": requests, "limits": limits}}, "2Gi"),
+        ({"memory": {"guest": zero}, "resources": {"requests": {"memory": zero}, "limits": limits}}, "3Gi"),
+        (
+            {"memory": {"hugepages": page}, "resources": {"requests": {"memory": zero}, "limits": {"memory": zero}}},
+            "1Gi",
+        ),
+        ({"memory": {"guest": zero, "hugepages": {"pageSize": zero}}}, None),
+    ):
+        given = row(guest(domain=domain))
+        assert (given.memory, given.memory_bytes and given.memory_bytes >> 30) == (memory, memory and int(memory[0]))
+
+
+@pytest.mark.parametrize(
+    ("limits", "requests", "sockets"),
+    [("3", "1", 3), ("0", "4", 1), (None, "4", 4), (None, "0", 1), ("0", None, 1), ("1m", "4", 1), (None, None, 1)],
+)
+def test_a_limit_for_cpus_counts_though_it_is_zero(limits: str | None, requests: str | None, sockets: int) -> None:
+    """KubeVirt asks whether the limit is there, and gives a guest at least one socket."""
+    given = row(guest(domain={"resources": {"limits": {"cpu": limits}, "requests": {"cpu": requests}}}))
+    assert (given.cpucores, given.cpusockets, given.cputhreads, given.vcpus) == (1, sockets, 1, sockets)
+
+
+@pytest.mark.parametrize("size", [None, "", "0", 0, "0Gi"])
+def test_a_sum_with_an_unknown_part_is_unknown(size: Any) -> None:
+    """A template that does not say its size, in whatever way, makes the sum of all unknown."""
+    known, other = [{"spec": {"pvc": {"resources": {"requests": {"storage": value}}}}} for value in ("1Gi", size)]
+    assert row(machine(dataVolumeTemplates=[known, known])).disk_bytes == 2**31
+    assert row(machine(dataVolumeTemplates=[known, other])).disk_bytes is None
+    assert (
+        row(machine(dataVolumeTemplates=[known, {"spec": {"storage": {"storageClassName": "x"}}}])).disk_bytes is None
+    )
+    assert row(machine(dataVolumeTemplates=[known, {"spec": {}}])).disk_bytes is None
+    assert row(machine(dataVolumeTemplates=[])).disk_bytes is None
+
+
+KINDS = {
+    "instancetype": ("VirtualMachineInstancetype", "VirtualMachineClusterInstancetype"),
+    "preference": ("VirtualMachinePreference", "VirtualMachineClusterPreference"),
+}
+
+
+@pytest.mark.parametrize(("column", "kind"), [(column, kind) for column, kinds in KINDS.items() for kind in kinds])
+def test_a_kind_is_one_in_every_spelling(column: str, kind: str) -> None:
+    """KubeVirt takes the singular and the plural in any case; what it does not take stays."""
+    spellings = [kind, kind.lower(), kind.upper(), f"{kind}s", f"{kind}s".lower(), f"{kind}S".upper(), kind.swapcase()]
+    assert {getattr(row(machine(**{column: {"name": "x", "kind": it}})), column) for it in spellings} == {f"{kind}/x"}
+    assert getattr(row(machine(**{column: {"name": "x", "kind": f"{kind}ss"}})), column) == f"{kind}ss/x"
+    assert getattr(row(machine(**{column: {"name": "x"}})), column) == f"{KINDS[column][1]}/x"
+
+
+@pytest.mark.parametrize(
+    ("volume", "disks"),
+    [
+        ({"memoryDump": {"claimName": "c"}}, 0),
+        ({"memoryDump": {}}, 0),
+        ({"memoryDump": None, "persistentVolumeClaim": {"claimName": "c"}}, 1),
+        ({"containerPath": {"path": "/run/x"}}, 0),
+        ({"persistentVolumeClaim": {"claimName": "c", "hotpluggable": True}}, 1),
+        ({"downwardMetrics": {}}, 1),
+        ({"serviceAccount": {"serviceAccountName": "s"}}, 1),
+        ({"configMap": {"name": "c"}}, 1),
+        ({"sysprep": {"secret": {"name": "s"}}}, 1),
+    ],
+)
+def test_a_volume_that_can_never_be_a_disk_is_none(volume: dict[str, Any], disks: int) -> None:
+    """Each other one that nothing attaches becomes a disk."""
+    assert row(guest(domain={"devices": {}}, volumes=[{"name": "v", **volume}])).disks == disks
+
+
+@pytest.mark.parametrize(
+    ("states", "network"),
+    [
+        ([None, None], "a,b"),
+        ([None, "absent"], "a"),
+        (["absent", "absent"], None),
+        (["up", "down"], "a,b"),
+        (["", "Absent"], "a,b"),
+        ([None], "a,b"),
+    ],
+)
+def test_the_network_of_an_absent_interface_is_not_listed(states: list[str | None], network: str | None) -> None:
+    """It is unplugged; a link that is down is not."""
+    interfaces = [{"name": name, "state": state} for name, state in zip("ab", states, strict=False)]
+    given = guest(domain={"devices": {"interfaces": interfaces}}, networks=[{"name": "a"}, {"name": "b"}])
+    assert row(given).network == network
+
+
+CLAIM = {"spec": {"storageClassName": "longhorn", "resources": {"requests": {"storage": "1Gi"}}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "storage_class", "size"),
+    [
+        (None, None, None),
+        ("", None, None),
+        ("[]", None, None),
+        (json.dumps([CLAIM]), "longhorn", 2**30),
+        (json.dumps([CLAIM, CLAIM]), "longhorn", 2**31),
+        (json.dumps([CLAIM, {}]), "longhorn", None),
+        (json.dumps([CLAIM, {"spec": None}]), "longhorn", None),
+        (json.dumps([{"spec": {"resources": {"requests": {"storage": 1024}}}}]), None, 1024),
+        (json.dumps([{"spec": {"resources": {"requests": {"storage": "much"}}}}]), None, None),
+        (json.dumps([{"spec": {"storageClassName": "a,b"}}]), None, None),
+        (json.dumps([{"spec": {"storageClassName": "a\0"}}]), None, None),
+        (json.dumps(CLAIM), None, None),
+        (json.dumps([CLAIM, 5]), None, None),
+        ("not JSON", None, None),
+        ("\ud800", None, None),
+        ("[" * 5000, None, None),
+        (json.dumps([CLAIM] + [{"spec": {}}] * 30_000), None, None),
+        (5, None, None),
+        ([CLAIM], None, None),
+    ],
+)
+def test_harvesters_claims_are_read_from_its_annotation(text: Any, storage_class: str | None, size: int | None) -> None:
+    """Whatever the annotation is, it gives the class and the size or neither, and never refuses the machine."""
+    given = machine(template={"spec": {"domain": {}}})
+    given["metadata"]["annotations"] = {"harvesterhci.io/volumeClaimTemplates": text}
+    assert (row(given).storageclass, row(given).disk_bytes) == (storage_class, size)
+
+
+def test_claims_of_harvester_come_after_templates() -> None:
+    """A machine with both has asked for both; and an unreadable annotation makes the sum unknown."""
+    given = machine(dataVolumeTemplates=[{"spec": {"storage": {**CLAIM["spec"], "storageClassName": "fast"}}}])
+    given["metadata"]["annotations"] = {"harvesterhci.io/volumeClaimTemplates": json.dumps([CLAIM])}
+    assert (row(given).storageclass, row(given).disk_bytes) == ("fast,longhorn", 2**31)
+    given["metadata"]["annotations"] = {"harvesterhci.io/volumeClaimTemplates": "?"}
+    assert (row(given).storageclass, row(given).disk_bytes) == ("fast", None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "attributes", "place"),
+    [
+        ({"uid": "u"}, {"name": "n", "namespace": "s"}, ("s", "n")),
+        ({"uid": "u", "name": "own"}, {"name": "n", "namespace": "s"}, ("s", "own")),
+        ({"uid": "u", "namespace": "own"}, {"name": "n", "namespace": "s"}, ("own", "n")),
+        ({"uid": "u", "name": "", "namespace": None}, {"name": "n", "namespace": "s"}, ("s", "n")),
+        ({"uid": "u", "name": "own", "namespace": "own"}, {}, ("own", "own")),
+    ],
+)
+def test_the_object_names_itself_else_the_attributes_do(
+    metadata: dict[str, Any], attributes: dict[str, str], place: tuple[str, str]
+) -> None:
+    """ApiServerSource sends name and namespace as attributes too."""
+    given = row({"metadata": metadata}, **attributes)
+    assert (given.namespace, given.name, given.uid) == (*place, "u")
+
+
+def test_a_spec_without_a_template_says_no_run_strategy() -> None:
+    """Every machine has a template; a part of a spec is not a machine that is halted."""
+    assert row(machine(dataVolumeTemplates=[])).run_strategy is None
+    assert row(machine(running=False)).run_strategy == "Halted"
+    assert row(machine(template={"spec": {"domain": {}}})).run_strategy == "Halted"
 
 
 def test_a_time_at_the_end_of_times_is_earlier_than_none() -> None:
@@ -186,7 +347,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("no name", {"metadata": {"namespace": "b"}}, {"name": "a"}),
     ("no name", None, {"namespace": "b"}),
     ("no name", {"metadata": {"name": "", "namespace": "b"}}, {}),
-    ("no namespace", {"metadata": {"name": "a"}}, {"namespace": "b"}),
+    ("no namespace", {"metadata": {"name": "a"}}, {}),
     ("no name", {"spec": {}}, {"name": "a", "namespace": "b"}),
     ("data.metadata.name is no text", {"metadata": {"name": 5, "namespace": "b"}}, {}),
     ("the name holds a NUL", {"metadata": {"name": "a\0", "namespace": "b"}}, {}),
@@ -223,9 +384,9 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
         {},
     ),
     ("networks is no list of JSON objects", guest(networks=["default"]), {}),
-    ("it is no JSON object", [1, 2], {}),
-    ("it is no JSON object", "text", {}),
-    ("it is no JSON object", b"bytes", {}),
+    ("it is not a JSON object", [1, 2], {}),
+    ("it is not a JSON object", "text", {}),
+    ("it is not a JSON object", b"bytes", {}),
     ("the attribute cpucores 'x' is no whole number", None, {"name": "a", "namespace": "b", "cpucores": "x"}),
     ("the attribute cpucores '-1'", None, {"name": "a", "namespace": "b", "cpucores": "-1"}),
     ("the attribute memory '1KB'", None, {"name": "a", "namespace": "b", "memory": "1KB"}),
@@ -242,6 +403,53 @@ def test_what_can_never_be_a_row_is_refused_with_its_place(
     with pytest.raises(errors.BadEvent) as refusal:
         row(data, **attributes)
     assert sentence in str(refusal.value)
+
+
+FOREIGN: list[Any] = [
+    {"name": "a"},
+    {"name": "a", "namespace": "b", "kind": "VirtualMachine"},
+    {"name": "a", "state": "Running"},
+    {"name": "a", "generation": 3, "image": "x"},
+    {"name": "a", "memory": "1Gi", "limits": {"cpu": 1}},
+    {"name": "a", "memory": None, "size": 3},
+    {"message": "hello"},
+    {"vm": {"metadata": {"name": "a", "namespace": "b"}}},
+    {"object": machine(running=True)},
+    {"specversion": "1.0", "type": UPDATE, "kind": "VirtualMachine", "name": "a", "data": machine(running=True)},
+    {"items": [machine()]},
+    {"spec": {"replicas": 3}},
+    {"spec": {"template": {}}},
+    {"status": {"phase": "Running"}},
+    {"metadata": {}},
+    {"metadata": {"labels": {"a": "b"}, "generation": 4}},
+    {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine"},
+    {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "uid": "u"}},
+    {"kind": "VirtualMachineInstance", "metadata": {"name": "a", "namespace": "b", "uid": "u"}},
+    {"kind": "PartialObjectMetadata", "metadata": {"name": "a", "namespace": "b", "uid": "u"}},
+    {"apiVersion": "example.com/v1", "kind": "VirtualMachine", "metadata": {"name": "a", "namespace": "b", "uid": "u"}},
+]
+
+
+@pytest.mark.parametrize("data", FOREIGN)
+def test_what_only_has_a_key_of_a_machine_is_refused(data: Any) -> None:
+    """The attributes name a machine, and the data is something else: no row, whose columns would all be NULL."""
+    with pytest.raises(errors.BadEvent, match=r"^the data is not a VirtualMachine"):
+        row(data, name="a", namespace="b", kind="VirtualMachine", apiversion="kubevirt.io/v1")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": "a", "memory": "1Gi", "owner": "team"},
+        {"generation": 3},
+        {"generation": 3, "deletiontimestamp": None, "cpucores": None, "memory": None, "network": []},
+        {"name": "a", "uid": "u"},
+        {"network": ["default"], "datasource": ["10Gi"]},
+    ],
+)
+def test_flat_fields_in_data_are_known_by_more_than_a_name(data: Any) -> None:
+    """One fact beside fields of somebody's own, or known fields alone."""
+    assert row(data, name="a", namespace="b").name == "a"
 
 
 JSON = st.recursive(

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from function import errors, events
+from function.inventory.mapping import quantity
 
 Object = Mapping[str, Any]
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-_NUMBER = (str, int, float)
+_NUMBER = (int, float)
 _NOTHING: Object = {}
 
 
@@ -50,17 +51,18 @@ class Node(msgspec.Struct):
 
     def objects(self, key: str) -> list[Node]:
         """Return the objects of the list at ``key``; none where there is no list."""
-        return [Node(item, f"{key}[{position}]", self) for position, item in enumerate(self._list(key))]
+        return [Node(item, f"{key}[{position}]", self) for position, item in enumerate(self.dicts(key))]
 
     def names(self, key: str) -> list[str | None]:
         """Return the name of each object of the list at ``key``; None for one without."""
-        names = [item.get("name") for item in self._list(key)]
+        names = [item.get("name") for item in self.dicts(key)]
         for name in names:
             if name is not None and not isinstance(name, str):
                 raise errors.BadEvent(f"{self.path(key)}[{names.index(name)}].name is no text")
         return names
 
-    def _list(self, key: str) -> list[Object]:
+    def dicts(self, key: str) -> list[Object]:
+        """Return the same as they are in the JSON."""
         value = self.items.get(key)
         if value is None:
             return []
@@ -81,8 +83,12 @@ class Node(msgspec.Struct):
 
     def text(self, key: str) -> str | None:
         """Return the text at ``key``, each run of control characters as one blank; None where it is empty."""
-        value = self.name(key)
-        return clean(value) if value else None
+        value = self.items.get(key)
+        if value is None:
+            return None
+        if isinstance(value, str) and value.isprintable():
+            return value or None
+        return clean(self.name(key) or "")
 
     def whole(self, key: str) -> int | None:
         """Return the whole number at ``key``."""
@@ -99,16 +105,28 @@ class Node(msgspec.Struct):
     def quantity(self, key: str) -> str | None:
         """Return a quantity's text; JSON numbers are allowed by the CRD."""
         value = self.items.get(key)
-        if value is None or value == "":
+        if isinstance(value, str):
+            return value or None
+        if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, _NUMBER):
             raise errors.BadEvent(f"{self.path(key)} is no quantity")
         return str(value)
 
+    def amount(self, key: str) -> int | None:
+        """Return a quantity as a whole number, rounded up."""
+        text = self.quantity(key)
+        if text is None:
+            return None
+        number = quantity.parse(text)
+        return quantity.whole(text, self.path(key)) if number is None else number
+
     def time(self, key: str) -> datetime.datetime | None:
         """Return the time at ``key``."""
         value = self.items.get(key)
-        return None if value is None else events.parse_time(value, self.path(key))
+        if value is None:
+            return None
+        return events.time_of(value) or events.parse_time(value, self.path(key))  # spells the place only to complain
 
 
 def clean(text: str) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 from function import errors
 from function.inventory.mapping import fields, quantity
 
-FIELDS = frozenset(
-    ("name", "generation", "instancetype", "cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network")
-)
+_FACTS = frozenset(("instancetype", "cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network"))
+_VERSION = frozenset(("uid", "resourceversion", "generation"))
+_KNOWN = _FACTS | _VERSION | {"name", "namespace", "kind", "apiversion", "cluster", "datasource", "deletiontimestamp"}
+"""What published expressions put into data."""
 _OBJECT = frozenset(("apiVersion", "metadata", "spec", "status"))
 
 Attributes = fields.Object
@@ -23,8 +24,16 @@ _CONTAINERS = (dict, list)
 
 
 def holds(data: Any) -> bool:
-    """Whether data holds the flat fields, as newer versions of the published example send them."""
-    return isinstance(data, dict) and data.keys().isdisjoint(_OBJECT) and not data.keys().isdisjoint(FIELDS)
+    """Whether data holds the flat fields, as newer versions of the published example send them.
+
+    A name alone is no evidence, because every object has one. Data is flat where all its fields are known and one of
+    them is more than a name, or where it has a fact, and beside it only plain values of somebody's own.
+    """
+    if not isinstance(data, dict) or not data.keys().isdisjoint(_OBJECT):
+        return False
+    if data.keys() <= _KNOWN:
+        return not data.keys().isdisjoint(_FACTS | _VERSION)
+    return any(data.get(name) for name in _FACTS) and not any(isinstance(value, dict) for value in data.values())
 
 
 def facts(attributes: Attributes) -> dict[str, Any]:
@@ -43,6 +52,8 @@ def facts(attributes: Attributes) -> dict[str, Any]:
         known["vcpus"] = (cores or 1) * (sockets or 1) * (threads or 1)
     if "memory" in known:
         known["memory_bytes"] = quantity.whole(known["memory"], "the attribute memory")
+        if not known["memory_bytes"]:
+            known["memory"] = known["memory_bytes"] = None
     return known
 
 

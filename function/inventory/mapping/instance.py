@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from function import errors, events
-from function.inventory.mapping import fields, flat, quantity, versions, vm_object
+from function.inventory.mapping import fields, flat, versions, vm_object
 
 KIND = "VirtualMachineInstance"
 GONE = "Gone"
@@ -59,9 +59,7 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     known = _facts(event)
     if known["owner_uid"] is None:
         return None
-    for name in ("name", "namespace"):
-        if not known[name]:
-            raise errors.BadEvent(f"the {KIND} has no {name}")
+    vm_object.take_name(known, event, KIND)
     known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     asked = known.pop("deleted_at")
     if versions.STEPS[event.type] == versions.DELETE:
@@ -91,7 +89,7 @@ def facts(instance: fields.Object) -> dict[str, Any]:
         "resource_version": metadata.digits("resourceVersion"),
         "node": status.text("nodeName"),
         "ip_addresses": _addresses(status),
-        "guest_os": status.object("guestOSInfo").text("prettyName"),
+        "guest_os": _guest_os(status.object("guestOSInfo")),
         "phase": status.text("phase"),
         "live_vcpus": _vcpus(status, domain),
         "live_memory_bytes": _memory_bytes(status, domain),
@@ -102,6 +100,7 @@ def facts(instance: fields.Object) -> dict[str, Any]:
 def _facts(event: events.Event) -> dict[str, Any]:
     match event.data:
         case dict() as data if data:
+            vm_object.check_kind(data, KIND)
             return facts(data)
         case None | {}:
             raise errors.BadEvent(f"the event holds no {KIND}: it has no data")
@@ -127,14 +126,32 @@ def _is_machine(owner: fields.Node) -> bool:
     return owner.name("kind") == _MACHINE and (owner.name("apiVersion") or "").startswith(_MACHINE_GROUP)
 
 
+def _guest_os(info: fields.Node) -> str | None:
+    """Return the name of the guest's system: the pretty name, else name and version.
+
+    Each field that the guest's agent sends is optional (QEMU, guest-get-osinfo). On Windows the version begins with
+    the name.
+    """
+    pretty = info.text("prettyName")
+    if pretty:
+        return pretty
+    name, version = info.text("name") or info.text("id"), info.text("version") or info.text("versionId")
+    if not name or not version:
+        return name
+    return version if version.startswith(name) else f"{name} {version}"
+
+
 def _addresses(status: fields.Node) -> list[str] | None:
-    """Return the addresses of all interfaces; None where the status knows no interfaces yet."""
+    """Return the addresses of all interfaces; None where the status has no interfaces yet.
+
+    Some releases of KubeVirt write them with the length of their prefix, such as 10.244.0.37/24.
+    """
     if status.items.get("interfaces") is None:
         return None
     found: list[str | None] = []
     for interface in status.objects("interfaces"):
         found += _texts(interface, "ipAddresses") or [interface.text("ipAddress")]
-    return list(dict.fromkeys(filter(None, found)))
+    return list(dict.fromkeys(filter(None, [address and address.partition("/")[0] for address in found])))
 
 
 def _texts(node: fields.Node, key: str) -> list[str]:
@@ -156,7 +173,7 @@ def _vcpus(status: fields.Node, domain: fields.Node) -> int | None:
         raise errors.BadEvent(f"{status.path('currentCPUTopology')} has a negative count")
     if any(counts):
         return math.prod(count or 1 for count in counts)
-    return vm_object._cpus(domain)["vcpus"] if domain else None
+    return vm_object.cpus(domain)["vcpus"] if domain else None
 
 
 def _memory_bytes(status: fields.Node, domain: fields.Node) -> int | None:
@@ -166,8 +183,8 @@ def _memory_bytes(status: fields.Node, domain: fields.Node) -> int | None:
     """
     memory = status.object("memory")
     for key in ("guestCurrent", "guestAtBoot"):
-        amount = memory.quantity(key)
-        if amount is not None:
-            return quantity.whole(amount, memory.path(key))
-    asked: dict[str, Any] = vm_object._memory(domain)
+        size = memory.amount(key)
+        if size:
+            return size
+    asked: dict[str, Any] = vm_object.memory(domain)
     return asked.get("memory_bytes")

@@ -12,7 +12,7 @@ import base64
 from typing import NamedTuple
 
 from function import errors, events
-from function.inventory.mapping import fields, quantity, versions, vm_object
+from function.inventory.mapping import fields, versions, vm_object
 
 
 class Reference(NamedTuple):
@@ -60,12 +60,7 @@ def sizes(revision: fields.Object) -> Sizes:
     """
     data = fields.Node(revision, "ControllerRevision").object("data")
     spec = _unpacked(data) if isinstance(data.items.get("spec"), str) else data.object("spec")
-    memory = spec.object("memory")
-    amount = memory.quantity("guest")
-    return _checked(
-        spec.object("cpu").whole("guest"),
-        None if amount is None else quantity.whole(amount, memory.path("guest")),
-    )
+    return _checked(spec.object("cpu").whole("guest"), spec.object("memory").amount("guest"))
 
 
 def is_same(machine: fields.Object, *, uid: str | None, resource_version: int | None, generation: int | None) -> bool:

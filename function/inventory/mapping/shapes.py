@@ -7,11 +7,12 @@ A part may be left out here only where nobody looks at it; a test compares what 
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Required, TypedDict
 
 import msgspec
 
 from function import events
+from function.inventory.mapping import volume_templates
 
 
 class _Metadata(TypedDict, total=False):
@@ -21,6 +22,7 @@ class _Metadata(TypedDict, total=False):
     resourceVersion: Any
     generation: Any
     labels: Any
+    annotations: volume_templates.Annotations | None
     creationTimestamp: Any
     deletionTimestamp: Any
 
@@ -29,28 +31,13 @@ class _Status(TypedDict, total=False):
     printableStatus: Any
 
 
-class _Flat(TypedDict, total=False):
-    name: Any
-    namespace: Any
-    uid: Any
-    resourceversion: Any
-    generation: Any
-    cpucores: Any
-    cpusockets: Any
-    cputhreads: Any
-    memory: Any
-    storageclass: Any
-    network: Any
-    instancetype: Any
-
-
-class _Machine(_Flat, total=False):
+class _Machine(TypedDict, total=False):
     apiVersion: Any
     kind: Any
-    metadata: _Metadata | None
+    metadata: Required[_Metadata]
     spec: Any
     status: _Status | None
 
 
 MACHINE: events.Shape = msgspec.json.Decoder(_Machine)
-"""A VirtualMachine, a reference to one, or the published example's flat fields as data."""
+"""A VirtualMachine. Data without metadata is something else: a reference, flat fields, another event."""

@@ -63,9 +63,8 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     Raises :class:`errors.BadEvent` where the event can never be a row.
     """
     known, shape = _facts(event)
-    for name in ("name", "namespace"):
-        if not known[name]:
-            raise errors.BadEvent(f"the VirtualMachine has no {name}")
+    if not (known["name"] and known["namespace"]):
+        vm_object.take_name(known, event, KIND)
     known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     known["kind"] = known["kind"] or flat.text(event.attributes, "kind") or KIND
     asked = known.pop("deleted_at", None)
@@ -82,12 +81,20 @@ def ordered(row: VirtualMachine, shape: int = versions.OBJECT, *, number: int | 
 
 def _facts(event: events.Event) -> tuple[dict[str, Any], int]:
     """Return what the event says by column, and its shape: the more it can carry, the greater."""
-    match event.data:
-        case None | {} if not event.data:
-            return flat.facts(event.attributes), versions.FLAT
-        case dict() as data if flat.holds(data):
-            return flat.facts({**event.attributes, **data}), versions.FLAT
-        case dict() as data:
-            return vm_object.facts(data), versions.OBJECT
-        case _:
-            raise errors.BadEvent("the data is no VirtualMachine: it is no JSON object")
+    data = event.data
+    if data is None or data == {}:
+        return flat.facts(event.attributes), versions.FLAT
+    if not isinstance(data, dict):
+        raise errors.BadEvent(f"the data is not a {KIND}: it is not a JSON object")
+    if flat.holds(data):
+        return flat.facts({**event.attributes, **data}), versions.FLAT
+    return _object(data), versions.OBJECT
+
+
+def _object(data: fields.Object) -> dict[str, Any]:
+    """Read a VirtualMachine object; raise where it is another object, or has no sign of being one."""
+    vm_object.check_kind(data, KIND)
+    known = vm_object.facts(data)
+    if not (known["name"] or known["uid"] or known["resource_version"] is not None or "disks" in known):
+        raise errors.BadEvent(f"the data is not a {KIND}: it has no name, uid, resourceVersion or spec.template")
+    return known

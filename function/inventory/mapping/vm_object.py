@@ -6,13 +6,41 @@ Rules for the guest's CPUs and memory: KubeVirt ``pkg/defaults/defaults.go``; ru
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-from function import errors
-from function.inventory.mapping import fields, quantity
+from function import errors, events
+from function.inventory.mapping import fields, volume_templates
 
+GROUP = "kubevirt.io/"
 _OS_LABEL = "os.template.kubevirt.io/"
+_INSTANCETYPE, _PREFERENCE = "VirtualMachineClusterInstancetype", "VirtualMachineClusterPreference"
+_SPELLINGS = {
+    spelling: kind
+    for kind in (_INSTANCETYPE, "VirtualMachineInstancetype", _PREFERENCE, "VirtualMachinePreference")
+    for spelling in (kind.lower(), f"{kind.lower()}s")
+}
+"""Each kind by its spellings.
+
+KubeVirt takes the singular and the plural in any case (``pkg/instancetype/find/spec.go``, Find), and writes the
+singular in lower case where none is given (``pkg/defaults/defaults.go``, setDefaultInstancetypeKind).
+"""
+
+
+def check_kind(data: fields.Object, kind: str) -> None:
+    """Raise :class:`errors.BadEvent` where an object has another kind, or another API group than KubeVirt's."""
+    said, version = data.get("kind"), data.get("apiVersion")
+    if said != kind and said:
+        raise errors.BadEvent(f"the data is not a {kind}: its kind is {errors.shown(said)}")
+    if version and not str(version).startswith(GROUP):
+        raise errors.BadEvent(f"the data is not a {kind} of KubeVirt: its apiVersion is {errors.shown(version)}")
+
+
+def take_name(known: dict[str, Any], event: events.Event, kind: str) -> None:
+    """Take the name and the namespace from the event where its object lacks them; raise where neither has them."""
+    known["name"], known["namespace"] = known["name"] or event.name, known["namespace"] or event.namespace
+    for part in ("name", "namespace"):
+        if not known[part]:
+            raise errors.BadEvent(f"the {kind} has no {part}")
 
 
 def facts(machine: fields.Object) -> dict[str, Any]:
@@ -21,16 +49,16 @@ def facts(machine: fields.Object) -> dict[str, Any]:
     metadata, spec = data.object("metadata"), data.object("spec")
     template = spec.object("template")
     guest = template.object("spec")
-    preference = _matcher(spec, "preference", "VirtualMachineClusterPreference")
+    preference = _matcher(spec, "preference", _PREFERENCE)
     labels = metadata.object("labels").items if metadata.items.get("labels") is not None else None
     known: dict[str, Any] = {
-        "kind": data.text("kind"),
+        "kind": machine.get("kind") or None,
         "name": metadata.name("name"),
         "namespace": metadata.name("namespace"),
         "uid": metadata.text("uid"),
         "resource_version": metadata.digits("resourceVersion"),
         "generation": metadata.whole("generation"),
-        "instancetype": _matcher(spec, "instancetype", "VirtualMachineClusterInstancetype"),
+        "instancetype": _matcher(spec, "instancetype", _INSTANCETYPE),
         "preference": preference,
         "status": data.object("status").text("printableStatus"),
         "os": _guest_os(template, labels, preference),
@@ -40,9 +68,9 @@ def facts(machine: fields.Object) -> dict[str, Any]:
     }
     if spec:
         known["run_strategy"] = _run_strategy(spec)
-        known |= _storage(spec)
+        known |= volume_templates.facts(spec, metadata)
     if guest:
-        known |= _guest(guest, sized=not spec.object("instancetype"))
+        known |= _guest(guest, sized=not spec.items.get("instancetype"))
     return known
 
 
@@ -57,12 +85,17 @@ def _guest(guest: fields.Node, *, sized: bool) -> dict[str, Any]:
         "network": _networks(guest, devices),
     }
     if sized:
-        known |= _cpus(domain) | _memory(domain)
+        known |= cpus(domain)
+        known |= memory(domain)
     return known
 
 
-def _cpus(domain: fields.Node) -> dict[str, int | None]:
-    """Cores, sockets and threads as the guest gets them: by topology, else limits.cpu, else requests.cpu, else one."""
+def cpus(domain: fields.Node) -> dict[str, int | None]:
+    """Cores, sockets and threads as the guest gets them: by topology, else limits.cpu, else requests.cpu, else one.
+
+    KubeVirt asks whether there is a limit, not how large it is (SetDefaultGuestCPUTopology), so a limit of zero hides
+    the request; the guest then has one socket (``converter/vcpu/vcpu.go``, GetCPUTopology).
+    """
     topology = domain.object("cpu")
     given = [topology.whole(part) or 0 for part in ("cores", "sockets", "threads")]
     if min(given) < 0:
@@ -71,67 +104,80 @@ def _cpus(domain: fields.Node) -> dict[str, int | None]:
     if not any(given):
         resources = domain.object("resources")
         for bound in (resources.object("limits"), resources.object("requests")):
-            amount = bound.quantity("cpu")
+            amount = bound.amount("cpu")
             if amount is not None:
-                sockets = _whole(amount, bound, "cpu") or 1
+                sockets = amount or 1
                 break
     return {"cpucores": cores, "cpusockets": sockets, "cputhreads": threads, "vcpus": cores * sockets * threads}
 
 
-def _memory(domain: fields.Node) -> dict[str, str | int | None]:
-    """The guest's memory: memory.guest, else requests, else limits, else one huge page."""
-    for *parents, key in (
-        ("memory", "guest"),
-        ("resources", "requests", "memory"),
-        ("resources", "limits", "memory"),
-        ("memory", "hugepages", "pageSize"),
-    ):
-        parent = functools.reduce(fields.Node.object, parents, domain)
-        amount = parent.quantity(key)
-        if amount is not None:
-            return {"memory": amount, "memory_bytes": _whole(amount, parent, key)}
+def memory(domain: fields.Node) -> dict[str, str | int | None]:
+    """The guest's memory: memory.guest, else requests, else limits, else one huge page.
+
+    A quantity of zero is not set (setGuestMemory; and validateMemoryLimitAndRequestProvided of
+    ``pkg/virt-api/webhooks/validating-webhook/admitters``, which wants one of them to be more than zero).
+    """
+    asked = domain.object("memory")
+    size = asked.amount("guest")
+    if size:
+        return {"memory": asked.quantity("guest"), "memory_bytes": size}
+    resources = domain.object("resources")
+    requests, limits, pages = resources.object("requests"), resources.object("limits"), asked.object("hugepages")
+    for parent, key in ((requests, "memory"), (limits, "memory"), (pages, "pageSize")):
+        size = parent.amount(key)
+        if size:
+            return {"memory": parent.quantity(key), "memory_bytes": size}
     return {}
 
 
-def _storage(spec: fields.Node) -> dict[str, str | int | None]:
-    """Distinct storage classes in the order of the templates, and the bytes that these ask for together."""
-    classes, sizes = [], []
-    for template in spec.objects("dataVolumeTemplates"):
-        volume = template.object("spec")
-        for claim in filter(None, (volume.object("storage"), volume.object("pvc"))):
-            classes.append(claim.text("storageClassName"))
-            requests = claim.object("resources").object("requests")
-            size = requests.quantity("storage")
-            if size is not None:
-                sizes.append(_whole(size, requests, "storage"))
-    return {"storageclass": fields.joined(classes), "disk_bytes": sum(sizes) if sizes else None}
-
-
-def _whole(amount: str, parent: fields.Node, key: str) -> int:
-    """Return a quantity as a whole number; ``parent`` and ``key`` are its place, for the sentence."""
-    number = quantity.parse(amount)
-    return quantity.whole(amount, parent.path(key)) if number is None else number
-
-
 def _disks(guest: fields.Node, devices: fields.Node) -> int:
-    """Count the disks, with those that KubeVirt adds for volumes that nothing attaches (``pkg/util/util.go``)."""
+    """Count the disks, with those that KubeVirt adds for volumes that nothing attaches (SetDefaultVolumeDisk)."""
     disks = devices.names("disks")
-    attached = {*disks, *devices.names("filesystems"), None}
-    return len(disks) + sum([name not in attached for name in guest.names("volumes")])
+    volumes = guest.names("volumes")
+    attached = {*disks, *devices.names("filesystems"), *_never_disks(guest), None}
+    return len(disks) + sum([name not in attached for name in volumes])
+
+
+def _never_disks(guest: fields.Node) -> list[Any]:
+    """Return the names of the volumes that can never be disks.
+
+    A memory dump is a claim that the launcher's pod mounts to write to (``pkg/storage/memorydump/memorydump.go``); a
+    container's path is shared as a file system and never as a disk (KubeVirt's enhancement 165).
+    """
+    return [
+        volume.get("name")
+        for volume in guest.items.get("volumes") or ()
+        if ("memoryDump" in volume and isinstance(volume["memoryDump"], dict))
+        or ("containerPath" in volume and isinstance(volume["containerPath"], dict))
+    ]
 
 
 def _networks(guest: fields.Node, devices: fields.Node) -> str | None:
-    """The networks' names; KubeVirt attaches the pod network ``default`` where none is asked for and none refused."""
+    """The networks' names; KubeVirt attaches the pod network ``default`` where none is asked for and none refused.
+
+    A network whose interface has the state ``absent`` is being unplugged or was, and waits to be removed from the
+    object (``pkg/network``: each use of InterfaceStateAbsent).
+    """
     networks = guest.names("networks")
     if networks:
-        return fields.joined([fields.clean(name) for name in networks if name])
+        interfaces = devices.dicts("interfaces")
+        absent = {each["name"] for each in interfaces if each.get("state") == "absent" and _has_name(each)}
+        return fields.joined([fields.clean(name) for name in networks if name and name not in absent])
     if devices.items.get("autoattachPodInterface") is False or devices.names("interfaces"):
         return None
     return "default"
 
 
-def _run_strategy(spec: fields.Node) -> str:
-    return spec.text("runStrategy") or ("Always" if spec.items.get("running") is True else "Halted")
+def _has_name(item: fields.Object) -> bool:
+    return isinstance(item.get("name"), str)
+
+
+def _run_strategy(spec: fields.Node) -> str | None:
+    """Return the run strategy in force; None where the spec lacks the template that every machine has."""
+    given = spec.text("runStrategy")
+    if given or not (spec.items.get("template") or spec.items.get("running") is not None):
+        return given
+    return "Always" if spec.items.get("running") is True else "Halted"
 
 
 def _guest_os(template: fields.Node, labels: fields.Object | None, preference: str | None) -> str | None:
@@ -144,7 +190,15 @@ def _guest_os(template: fields.Node, labels: fields.Object | None, preference: s
 
 
 def _matcher(spec: fields.Node, key: str, default_kind: str) -> str | None:
-    """Return ``Kind/name`` of an instancetype or preference; KubeVirt takes an empty kind for the cluster's."""
+    """Return ``Kind/name`` of an instancetype or preference; KubeVirt takes an empty kind for the cluster's.
+
+    A kind that KubeVirt does not know stays as it is written.
+    """
+    if key not in spec.items:
+        return None
     matcher = spec.object(key)
     name = matcher.text("name")
-    return f"{matcher.text('kind') or default_kind}/{name}" if name else None
+    if not name:
+        return None
+    kind = matcher.text("kind") or default_kind
+    return f"{_SPELLINGS.get(kind.lower(), kind)}/{name}"

@@ -1,0 +1,86 @@
+"""The volumes that are made for a VirtualMachine: their storage classes, and their size together; pure.
+
+KubeVirt makes DataVolumes from the machine's dataVolumeTemplates.
+Harvester makes PersistentVolumeClaims from an annotation, a list of claims as JSON text: Harvester
+``pkg/util/constants.go`` (AnnotationVolumeClaimTemplates) and ``pkg/controller/master/virtualmachine``.
+The API server takes any text for an annotation, so one that is not a list of claims never refuses the machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import msgspec
+
+from function.inventory.mapping import fields, quantity
+
+Annotations = TypedDict("Annotations", {"harvesterhci.io/volumeClaimTemplates": Any}, total=False)
+"""What is read of a machine's annotations."""
+
+(_CLAIMS,) = Annotations.__annotations__
+_LONGEST = 262_144
+"""Characters; the API server takes no more than 256 KiB of annotations of one object."""
+_CLASS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+Asked = tuple[str | None, int | None]
+"""The storage class and the bytes of one template, each None where the template lacks it."""
+
+
+def facts(spec: fields.Node, metadata: fields.Node) -> dict[str, str | int | None]:
+    """Return the distinct storage classes in the order of the templates, and the bytes that these ask for together.
+
+    The bytes are None where one template has no size; one that clones a volume takes the size of its source.
+    A size of zero is not set: CDI refuses it (``datavolume-validate.go``, validateDataVolumeSpec).
+    """
+    asked = [_of_data_volume(template.object("spec")) for template in spec.objects("dataVolumeTemplates")]
+    annotations = metadata.items.get("annotations")
+    if annotations:
+        asked += _of_annotation(metadata.object("annotations").items.get(_CLAIMS))
+    sizes = [size for _, size in asked if size]
+    return {
+        "storageclass": fields.joined([storage_class for storage_class, _ in asked]),
+        "disk_bytes": sum(sizes) if sizes and len(sizes) == len(asked) else None,
+    }
+
+
+def _of_data_volume(volume: fields.Node) -> Asked:
+    """Read the spec of a DataVolume, which has its claim under one of two names."""
+    claim = volume.object("storage") or volume.object("pvc")
+    return claim.text("storageClassName"), claim.object("resources").object("requests").amount("storage")
+
+
+class _Requests(msgspec.Struct):
+    storage: str | int | float | None = None
+
+
+class _Resources(msgspec.Struct):
+    requests: _Requests | None = None
+
+
+class _Spec(msgspec.Struct):
+    storage_class: str | None = msgspec.field(default=None, name="storageClassName")
+    resources: _Resources | None = None
+
+
+class _Claim(msgspec.Struct):
+    spec: _Spec | None = None
+
+
+_decode = msgspec.json.Decoder(list[_Claim]).decode
+
+
+def _of_annotation(text: object) -> Iterator[Asked]:
+    """Read Harvester's annotation; one that cannot be read counts as one volume of unknown class and size."""
+    if not text:
+        return
+    try:
+        claims = _decode(text) if isinstance(text, str) and len(text) <= _LONGEST else [_Claim()]
+    except (ValueError, RecursionError):
+        claims = [_Claim()]
+    for claim in claims:
+        spec = claim.spec or _Spec()
+        requests = (spec.resources or _Resources()).requests or _Requests()
+        name = spec.storage_class if _CLASS_NAME.fullmatch(spec.storage_class or "") else None
+        yield name, None if requests.storage is None else quantity.parse(str(requests.storage))
