@@ -88,6 +88,14 @@ def words(value: str) -> tuple[str, ...]:
     return tuple(word for part in value.split(",") if (word := part.strip()))
 
 
+UNRESOLVED = (
+    "holds a reference to a Secret or a ConfigMap, which only `func deploy` resolves:"
+    " on a laptop give the value itself, with `func run --env NAME=VALUE`"
+)
+_REFERENCE = re.compile(r"\s*\{\{\s*(secret|configMap)\s*:.*\}\}\s*", re.DOTALL)
+"""What func.yaml says for a key of a Secret or a ConfigMap; ``func run`` passes it on as it stands."""
+
+
 def variable(name: str, parse: Callable[[str], Any], *, default: Any = None, doc: str, secret: bool = False) -> Any:
     """Declare a field that is read from the variable ``name``; unset or empty gives ``default``."""
     return dataclasses.field(
@@ -117,6 +125,8 @@ class Part:
             given = environ.get(name, "")
             if not given:
                 continue
+            if _REFERENCE.fullmatch(given):
+                raise errors.BadSetting(name, UNRESOLVED)
             try:
                 values[field.name] = field.metadata["parse"](given)
             except ValueError as exc:

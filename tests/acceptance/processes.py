@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dev import run
@@ -95,18 +95,26 @@ def gunicorn(log: pathlib.Path, environ: Mapping[str, str]) -> Iterator[Service]
 
 
 @contextlib.contextmanager
-def func(log: pathlib.Path, environ: Mapping[str, str]) -> Iterator[Service]:
+def func(
+    log: pathlib.Path,
+    environ: Mapping[str, str],
+    *,
+    command: Sequence[str] = (sys.executable, "-c", FUNC),
+    folder: pathlib.Path = ROOT,
+) -> Iterator[Service]:
     """Run the function as kn func's scaffolding does: its middleware, on hypercorn."""
     port = free_port()
     listen = {**environ, "LISTEN_ADDRESS": f"127.0.0.1:{port}"}
-    with _running([sys.executable, "-c", FUNC], log, listen, port) as service:
+    with _running([*command], log, listen, port, folder=folder) as service:
         yield service
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: pathlib.Path, environ: Mapping[str, str], port: int) -> Iterator[Service]:
+def _running(
+    command: list[str], log: pathlib.Path, environ: Mapping[str, str], port: int, *, folder: pathlib.Path = ROOT
+) -> Iterator[Service]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=clean(environ), stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=folder, env=clean(environ), stdout=output, stderr=output)
     service = Service(process, port, log)
     try:
         _wait(service)

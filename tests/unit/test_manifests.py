@@ -925,8 +925,13 @@ def test_the_window_of_retries_is_counted_as_the_brokers_do(policy: str, kafka: 
 def test_func_yaml_builds_and_deploys_the_same_function() -> None:
     """The same Secret and settings, health paths and visibility as k8s/; no subscription without a dead letter."""
     func = yaml.safe_load((manifests.ROOT / "func.yaml").read_text())
-    given = {env["name"]: env["value"] for env in func["run"]["envs"] if "name" in env}
-    assert given == {key.upper(): f"{{{{ secret:{manifests.SECRET}:{key} }}}}" for key in manifests.SECRET_KEYS}
+    given = {env["name"]: env["value"] for env in func["run"]["envs"]}
+    settings = manifests.named(manifests.overlay("direct"), "ConfigMap", "vmledger")["data"]
+    assert given == {
+        **{key.upper(): f"{{{{ secret:{manifests.SECRET}:{key} }}}}" for key in manifests.SECRET_KEYS},
+        # hypercorn, which func brings, has one process
+        **{key: f"{{{{ configMap:vmledger:{key} }}}}" for key in settings if key != "WEB_CONCURRENCY"},
+    }
     assert (func["name"], func["invoke"], func["runtime"]) == ("vmledger", "http", "python")
     deploy = func["deploy"]
     assert "subscriptions" not in deploy
