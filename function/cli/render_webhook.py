@@ -1,25 +1,22 @@
 """``python -m function render-webhook``: the request that a Secret would send, without sending it.
 
-Nothing here touches a network. What is printed may be shown to others: the url's path, the headers' values and the
-body's keys are masked.
+Nothing here touches a network. What is printed may be shown to others: function/scaling/preview.py masks it.
 """
 
 from __future__ import annotations
 
 import json
 import pathlib
-import re
 import sys
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
-from function import errors, settings
+from function import errors, events
 from function.cli import output
-from function.scaling import address_policy, occurrences, placeholders, subscriptions, template
+from function.scaling import preview
 from function.web import cloudevents
 
-MASK = "***"
 HELP = """\
 SECRET.yaml is the Secret as you would apply it, with the keys
 
@@ -58,68 +55,26 @@ placeholder and is not one.
 Exits with 1, and says why, where the Secret or the event could not be used.
 """
 
-_KEYS = re.compile(
-    r"(?:^|[-_.])(?:key|sid)$|(?:routing|integration|service|api|app|access|auth|license|write|account|user)[-_]?key"
-    r"|token|secret|passw|credential|authoriz|signature|webhook[-_]?url",
-    re.IGNORECASE,
-)
-_HARMLESS = re.compile(r"(?:dedup|aggregation|incident|idempotency)[-_]?key", re.IGNORECASE)
-
-SAMPLE: dict[str, Any] = {
-    "specversion": "1.0",
-    "id": "sample",
-    "source": "https://10.96.0.1:443",
-    "type": "dev.knative.apiserver.resource.add",
-    "kind": "Event",
-    "data": {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": "php-apache.189998892946cc55", "namespace": "default"},
-        "involvedObject": {
-            "kind": occurrences.KIND,
-            "namespace": "default",
-            "name": "php-apache",
-            "uid": "7f0b2c0e-9a41-4f0e-8d0a-2f5a0f4f6c11",
-        },
-        "source": {"component": occurrences.CONTROLLER},
-        "type": "Normal",
-        "reason": occurrences.RESCALED,
-        "message": "New size: 4; reason: cpu resource utilization (percentage of request) above target",
-        "lastTimestamp": "2026-03-04T09:14:03Z",
-        "count": 1,
-    },
-}
-
 
 @click.command(epilog=output.as_written(HELP))
 @click.argument("secret", metavar="SECRET.yaml")
 @click.argument("event", metavar="EVENT.json", required=False)
 def command(secret: str, event: str | None) -> None:
     """Print the request that a Secret would send about a scaling event, with its secrets masked."""
-    run(secret, event, output.configuration())
+    about = preview.SAMPLE if event is None else _event(event)
+    found = preview.preview(*_secret(secret), about, output.configuration())
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    output.say(f"POST {found.url}")
+    for name, value in found.headers.items():
+        output.say(f"{name}: {value}")
+    output.say(f"\n{json.dumps(found.body, indent=2)}")
+    if found.closed is not None:
+        raise errors.Refused(f"the url leads to {found.closed}, where no webhook may lead with these settings")
 
 
-def run(
-    secret: str,
-    event: str | None,
-    configuration: settings.Settings,
-    out: TextIO | None = None,
-    err: TextIO | None = None,
-) -> None:
-    """Print the request of the Secret in the file ``secret``; raise :class:`errors.VmledgerError` for what is wrong."""
-    read = _template(secret)
-    occurrence = _occurrence(event, configuration)
-    for note in _notes(read, occurrence, configuration):
-        print(f"note: {note}", file=err or sys.stderr)
-    target = f"Deployment/{occurrence.name}"  # only the HPA itself says what it scales, and it is not asked here
-    request = read.render(placeholders.values_of(occurrence, target=target))
-    _show(request, read, out)
-    reason = _closed(read.url, configuration)
-    if reason is not None:
-        raise errors.Refused(f"the url leads to {reason}, where no webhook may lead with these settings")
-
-
-def _template(path: str) -> template.Template:
+def _secret(path: str) -> tuple[dict[str, Any], str]:
+    """Return the one Secret of a file, and what names it in sentences."""
     import yaml
 
     try:
@@ -135,19 +90,12 @@ def _template(path: str) -> template.Template:
     metadata = secrets[0].get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     where = f"Secret {name}" if isinstance(name, str) else path
-    return template.read(template.contents(secrets[0], where), where)
+    return secrets[0], where
 
 
-def _occurrence(path: str | None, configuration: settings.Settings) -> occurrences.Occurrence:
-    body = json.dumps(SAMPLE).encode() if path is None else _bytes(path)
-    [event] = cloudevents.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, body)
-    found = occurrences.occurrence(event, cluster_name=configuration.ledger.cluster_name)
-    if found is None:
-        raise errors.Refused(
-            f"{path} would notify nobody: it is not about a HorizontalPodAutoscaler, only refers to an Event, or says"
-            " that an Event was deleted"
-        )
-    return found
+def _event(path: str) -> events.Event:
+    [event] = cloudevents.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, _bytes(path))
+    return event
 
 
 def _bytes(path: str) -> bytes:
@@ -155,52 +103,3 @@ def _bytes(path: str) -> bytes:
         return pathlib.Path(path).read_bytes()
     except OSError as exc:
         raise errors.Refused(f"{path} cannot be read: {exc.strerror or type(exc).__name__}") from None
-
-
-def _notes(read: template.Template, occurrence: occurrences.Occurrence, configuration: settings.Settings) -> list[str]:
-    notes = list(read.remarks)
-    reasons = configuration.scaling.reasons
-    if subscriptions.ALL not in reasons and occurrence.reason not in reasons:
-        reason = errors.shown(occurrence.reason)
-        notes.append(
-            f"the reason {reason} notifies only if HPA_REASONS, or the annotation {subscriptions.REASONS}, has it"
-        )
-    return notes
-
-
-def _closed(url: address_policy.Url, configuration: settings.Settings) -> str | None:
-    """Return why the url is closed, as far as that can be told without resolving a name."""
-    policy = address_policy.Policy(
-        denied=address_policy.Rules.read(configuration.webhooks.denied_hosts),
-        allowed=address_policy.Rules.read(configuration.webhooks.allowed_hosts),
-    )
-    host = url.host.rstrip(".")
-    try:
-        where = address_policy.address("127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host)
-    except ValueError:
-        # The name may yet resolve into a network that is allowed; an address in it tells only what names tell.
-        where = next((network[0] for network in policy.allowed.networks), address_policy.address("203.0.113.1"))
-    return policy.closed(url, where, ())
-
-
-def _show(request: template.Request, read: template.Template, out: TextIO | None) -> None:
-    url = request.url
-    print(f"POST {url.scheme}://{url.authority}/{MASK}", file=out)
-    theirs = {name.lower() for name in read.headers} | {"authorization"}
-    for name, value in request.headers.items():
-        print(f"{name}: {MASK if name.lower() in theirs and name != template.IDEMPOTENCY else value}", file=out)
-    print(f"\n{json.dumps(_masked(json.loads(request.body)), indent=2, ensure_ascii=True)}", file=out)
-
-
-def _masked(node: Any, *, hidden: bool = False) -> Any:
-    match node:
-        case dict():
-            return {key: _masked(value, hidden=hidden or _is_secret(key)) for key, value in node.items()}
-        case list():
-            return [_masked(item, hidden=hidden) for item in node]
-        case _:
-            return MASK if hidden and node not in (None, "") else node
-
-
-def _is_secret(key: str) -> bool:
-    return bool(_KEYS.search(key)) and not _HARMLESS.fullmatch(key)
