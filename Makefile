@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 export PORT ?= 8080
 BIN := .venv/bin
 
-.PHONY: help run demo show psql test lint bench bench-reconcile lock clean
+.PHONY: help run demo show psql check test nightly lint bench bench-reconcile lock clean
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -22,8 +22,14 @@ show: .venv/ready  ## Show the table of `make run`
 psql: .venv/ready  ## Open psql on the database of `make run`
 	@$(BIN)/python -m dev.embedded_postgres
 
+check: lint  ## Run the linters and the unit tests: the quick answer
+	@$(BIN)/python -m pytest -q tests/unit $(PYTEST)
+
 test: .venv/ready  ## Run all tests
 	@$(BIN)/python -m pytest $(PYTEST)
+
+nightly: .venv/ready  ## Run all tests with 1,000 histories, other ones each time, and 1,000 examples of each property
+	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest $(PYTEST)
 
 lint: .venv/ready  ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
