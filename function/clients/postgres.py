@@ -39,12 +39,18 @@ STATEMENT_SECONDS = 5.0
 """After this the server gives up a statement; we wait a second longer for it to say so."""
 CONFLICT_ATTEMPTS = 8
 
+_GENERIC_PLANS = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false)
+WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus');
+"""
+"""Citus' coordinator ends where an INSERT ... SELECT on its tables is planned without values."""
+
 SESSION = f"""
 SET statement_timeout = '{int(STATEMENT_SECONDS * 1000)}ms';
 SET idle_in_transaction_session_timeout = '30s';
 SET default_transaction_isolation = 'read committed';
 SET TimeZone = 'UTC';
-SET plan_cache_mode = force_generic_plan;
+{_GENERIC_PLANS}
 SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;

@@ -189,7 +189,7 @@ def _identity(pair: tables.Pair) -> tuple[str, ...]:
 
 
 def _names(pair: tables.Pair) -> dict[str, str]:
-    facts = [name for name in pair.types if name not in (*_NO_FACTS, *pair.key)]
+    facts = [name for name in pair.facts if name not in (*_NO_FACTS, *pair.key)]
     return {
         "history": pair.history,
         "state": pair.state,

@@ -1029,15 +1029,15 @@ def test_what_is_missing_is_looked_up_by_index(
 ) -> None:
     """Whatever the statistics say: a join of two tables that look empty would compare each row with each."""
     again()
-    for kind in (snapshot.MACHINES, snapshot.INSTANCES):
-        sql = "EXPLAIN SELECT count(*)" + snapshot._missing(kind)
-        known = {"cluster": "east", "kind": kind.name, "epoch": 0, "version": 1, "began": NOW}
+    known = {"cluster": "east", "epoch": 0, "version": 1, "began": NOW, "batch": 9}
+    after = {"namespace": "", "name": "", "owner_uid": ""}
+    for name in ("count_missing", snapshot.MACHINES.missing, snapshot.INSTANCES.missing):
         with (
             contextlib.closing(psycopg2.connect(configuration.database.url)) as connection,
             connection.cursor() as cursor,
         ):
-            cursor.execute(snapshot.SESSION)
-            cursor.execute(sql, known)
+            cursor.execute(snapshot.SESSION + snapshot.SQL.by_name[name].sql)
+            cursor.execute("EXPLAIN " + snapshot.SQL.call(name), {**known, **after})
             plan = "\n".join(line for (line,) in cursor.fetchall())
         assert "SubPlan" in plan
         assert "AND (namespace = s.namespace) AND (name = s.name)" in plan, plan

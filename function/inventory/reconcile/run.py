@@ -25,7 +25,7 @@ import msgspec
 
 from function import errors, events, settings
 from function.clients import kubernetes, postgres
-from function.inventory.mapping import instance, instancetype, versions
+from function.inventory.mapping import instancetype, versions
 from function.inventory.reconcile import report, snapshot
 from function.inventory.storage import store
 
@@ -83,6 +83,10 @@ class Run:
     instances: int = 0
     sized: int = 0
     unreadable: int = 0
+
+    def count(self, field: str, more: int = 1) -> None:
+        """Add to one of the numbers."""
+        setattr(self, field, getattr(self, field) + more)
 
     def finish(self) -> None:
         """Note that it came to its end.
@@ -308,8 +312,8 @@ class _Reconciliation:
         self.lists.note(kind.name, held)
         self.lists.note(snapshot.REVISIONS, revisions)
         self._repair(kind, moment, changes)
-        if kind is snapshot.MACHINES:
-            self.done.seen += len(items)
+        if kind.seen is not None:
+            self.done.count(kind.seen, len(items))
 
     def _repair(self, kind: snapshot.Kind[Any], moment: snapshot.Moment, changes: Sequence[versions.Change]) -> None:
         """Write those of the changes that the ledger lacks; a value that no database holds takes no other with it."""
@@ -338,32 +342,24 @@ class _Reconciliation:
     def _store(self, kind: snapshot.Kind[Any], repairs: Sequence[_Repair]) -> None:
         """Write, or in a dry run show; count what moved the ledger."""
         for change, was in self._written(kind, repairs):
-            step = change.row.type
+            step = change.row.type.rpartition(".")[2]
             if self.options.dry_run:
-                now = None if step == DELETED else change.row.resource_version
-                self.talk.difference(f"{kind.short} {step.rpartition('.')[2]}", change.row, was=was, now=now)
-            if kind is not snapshot.MACHINES:
-                self.done.instances += 1
-            elif step == ADDED:
-                self.done.missed_adds += 1
-            elif step == UPDATED:
-                self.done.missed_updates += 1
-            else:
-                self.done.missed_deletes += 1
+                now = None if change.row.type == DELETED else change.row.resource_version
+                self.talk.difference(f"{kind.short} {step}", change.row, was=was, now=now)
+            self.done.count(kind.missed.format(step))
 
     def _written(self, kind: snapshot.Kind[Any], repairs: Sequence[_Repair]) -> Sequence[_Repair]:
         """Write; return those that were news. An event may have been faster."""
         if self.options.dry_run or not repairs:
             return repairs
-        write = self.tables.write if kind is snapshot.MACHINES else self.tables.write_instances
-        outcomes = write([repair.change for repair in repairs], listed=True)
+        outcomes = kind.write(self.tables, [repair.change for repair in repairs], listed=True)
         return [each for each, outcome in zip(repairs, outcomes, strict=True) if outcome is store.Outcome.STORED]
 
     # What it does not hold
 
     def _check_limit(self, moment: snapshot.Moment, live: int) -> None:
         """Refuse to delete so many that it may be a mistake."""
-        deletes = self.lists.missing(snapshot.MACHINES, moment)
+        deletes = self.lists.missing(moment)
         if self.options.force or not too_many(deletes, live, self.percent):
             return
         if self.options.dry_run:
@@ -471,9 +467,7 @@ def decide(
 def gone(kind: snapshot.Kind[Any], lost: snapshot.Lost[Any], moment: snapshot.Moment) -> versions.Change:
     """Return the delete of an object that a complete list did not hold: what was last known, dated by the list."""
     said: dict[str, Any] = {"type": DELETED, "id": _id(moment), "time": moment.began, "deleted_at": moment.began}
-    if kind is snapshot.INSTANCES:
-        said["phase"] = instance.GONE
-    row = msgspec.structs.replace(lost.row, **said, resource_version=moment.version)
+    row = msgspec.structs.replace(lost.row, **said, **kind.gone, resource_version=moment.version)
     return _outranking(kind, row, (lost.epoch, *lost.version.order), moment)
 
 

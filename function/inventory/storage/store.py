@@ -1,14 +1,12 @@
 """The ledger in Postgres: batches of changes in, state and history out.
 
-A request's changes are stored in at most two transactions: one for what is plainly newer, which is nearly all there is,
-and one for the rest; each is one round trip, whatever its size, and each change is in one of them, with its state and
-its history.
+A request's changes are stored in at most two transactions: one appends what is plainly newer, which is nearly all there
+is, and one merges the rest (docs/concepts.md says why there are two ways). Each is one round trip, whatever its size,
+and each change is in one of them, with its state and its history.
 All statements keep the greater of what is there and what comes, by one total order; repeating or reordering them
 changes nothing, which is why a transaction may be run again when nobody knows whether it was committed.
 
-Writers hold a weak lock on ``clusters``, taken before they look at anything.
-Whoever must know that no writer is under way with an older view, because a list was completed or an epoch began, takes
-that table's strong lock for a moment (:data:`ALONE`).
+The statements are in ``sql/``; their comments say what they lock, and in which order.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import pathlib
 import uuid
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
@@ -23,7 +22,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import psycopg2.extensions
 
-from function.clients import postgres
+from function.clients import postgres, statements
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import tables
 
@@ -44,134 +43,32 @@ class Outcome(enum.Enum):
 
 
 _KEY = ("cluster", "namespace", "name")
-_BYTEWISE = 'text COLLATE "C"'
-_RUNTIME = ("node", "ip_addresses", "guest_os", "phase", "live_vcpus", "live_memory_bytes")
-_SIZED = ("instancetype_vcpus", "instancetype_memory_bytes", "instancetype_revision")
-_RUNS = "i.cluster = {0}.cluster AND i.namespace = {0}.namespace AND i.name = {0}.name AND i.owner_uid = {0}.uid"
 
 MACHINES = tables.Pair(
     state="vm_state",
     history="vm_history",
-    types={
-        **dict.fromkeys(("id", *_KEY), _BYTEWISE),
-        **dict.fromkeys(("type", "kind", "uid", "memory", "storageclass", "network", "instancetype"), "text"),
-        **dict.fromkeys(("preference", "run_strategy", "status", "os", "architecture", "machine_type"), "text"),
-        **dict.fromkeys(("cpucores", "cpusockets", "cputhreads", "vcpus", "disks"), "integer"),
-        **dict.fromkeys(("resource_version", "generation", "memory_bytes", "disk_bytes"), "bigint"),
-        **dict.fromkeys(("time", "created_at", "deleted_at"), "timestamptz"),
-        "labels": "jsonb",
-    },
     key=_KEY,
-    stored_as={"vcpus": "spec_vcpus", "memory_bytes": "spec_memory_bytes"},
-    floor="machines",
-    tombstone={"kind": "'VirtualMachine'", "deleted_at": "r.machines_time"},
-    joined={**{name: f"i.{name}" for name in _RUNTIME}, "runtime_seen_at": "i.effective_at"},
-    join=f"LEFT JOIN LATERAL (SELECT * FROM vm_runtime AS i WHERE {_RUNS.format('r')} LIMIT 1) AS i ON true",
-    same=("uid", "instancetype"),
-    reset={
-        name: "CASE WHEN (known.uid, known.instancetype) IS NOT DISTINCT FROM (excluded.uid, excluded.instancetype)"
-        f" THEN known.{name} END"
-        for name in _SIZED
-    },
+    facts=tuple(vm.VirtualMachine.__struct_fields__),
 )
-"""The virtual machines. A machine's sizes by its instancetype hold for that machine and that instancetype."""
+"""The virtual machines."""
 
 INSTANCES = tables.Pair(
     state="vm_runtime",
     history="vm_runtime_history",
-    types={
-        **dict.fromkeys(("id", *_KEY, "owner_uid"), _BYTEWISE),
-        **dict.fromkeys(("type", "uid", "node", "guest_os", "phase"), "text"),
-        **dict.fromkeys(("resource_version", "live_memory_bytes"), "bigint"),
-        **dict.fromkeys(("time", "deleted_at"), "timestamptz"),
-        "ip_addresses": "text[]",
-        "live_vcpus": "integer",
-    },
     key=(*_KEY, "owner_uid"),
-    floor="instances",
-    tombstone={"phase": "'Gone'", "deleted_at": "r.instances_time"},
-    lasting={
-        **{name: f"{{}}.{name}" for name in ("node", "guest_os", "live_vcpus", "live_memory_bytes")},
-        "ip_addresses": "nullif({}.ip_addresses, ARRAY[]::text[])",
-    },
+    facts=tuple(instance.Instance.__struct_fields__),
 )
 """What runs: one object for each machine that ever ran, by the machine's uid, through all its starts."""
 
-_MINE = f"SELECT DISTINCT {', '.join(_KEY)} FROM json_to_recordset($1) AS r (cluster text, namespace text, name text)"
-_FROM_INSTANCE = (*_RUNTIME, "runtime_seen_at")
-
-SHOW_RUNTIME = f"""
-UPDATE vm_state AS known
-SET ({", ".join(_FROM_INSTANCE)}) = ({", ".join(f"found.{name}" for name in _FROM_INSTANCE)}), updated_at = now()
-FROM ({_MINE}) AS r
-CROSS JOIN LATERAL (
-    SELECT s.uid, {", ".join(f"i.{name}" for name in _RUNTIME)}, i.effective_at AS runtime_seen_at
-    FROM vm_state AS s LEFT JOIN vm_runtime AS i ON {_RUNS.format("s")}
-    WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
-    LIMIT 1
-) AS found
-WHERE known.cluster = r.cluster AND known.namespace = r.namespace AND known.name = r.name
-  AND ({", ".join(f"known.{name}" for name in _FROM_INSTANCE)})
-      IS DISTINCT FROM ({", ".join(f"found.{name}" for name in _FROM_INSTANCE)})
-"""
-"""Copy what the instances say into the state of their machines, where it differs."""
-
-LOCK_MACHINES = f"""
-SELECT count(*)
-FROM (
-    SELECT FROM ({_MINE}) AS r
-    JOIN vm_state AS s ON s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
-    ORDER BY s.cluster, s.namespace, s.name
-    FOR NO KEY UPDATE OF s
-) AS locked
-"""
-"""Lock the machines of some changes, in the order that all writers take."""
-
-STRANGERS = f"""
-SELECT count(*) FROM json_to_recordset($1) AS r (cluster text, namespace text, name text, owner_uid text)
-WHERE NOT EXISTS (
-    SELECT FROM vm_state AS s JOIN vm_runtime AS i ON {_RUNS.format("s")}
-    WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.uid = r.owner_uid
-      AND ({", ".join(f"s.{name}" for name in _FROM_INSTANCE)})
-          IS NOT DISTINCT FROM ({", ".join(f"i.{name}" for name in _RUNTIME)}, i.effective_at)
+SQL = statements.load(pathlib.Path(__file__).parent / "sql")
+APPEND_MACHINES = SQL.call("append_machines")
+MERGE_MACHINES = SQL.call("lock_machines", "merge_machines", "outcomes_machines")
+MERGE_INSTANCES = SQL.call(
+    "lock_instances", "merge_instances", "remember_instances", "lock_shown", "show_instances", "outcomes_instances"
 )
-"""
-"""Count the instances whose machine is not known, or does not show them."""
-
-HEARD = """
-INSERT INTO ledger_heard AS known (writer, cluster, kind, last_event_at) VALUES ($1, $2, $3, now())
-ON CONFLICT (writer, cluster, kind) DO UPDATE SET last_event_at = now(), updated_at = now()
-"""
-
-_MERGE_MACHINES = [*MACHINES.merge(), SHOW_RUNTIME, MACHINES.outcomes()]
-_MERGE_INSTANCES = [*INSTANCES.merge(), LOCK_MACHINES, SHOW_RUNTIME, INSTANCES.outcomes()]
-
-
-def _prepared(name: str, statements: Sequence[str]) -> str:
-    """Return what prepares some statements as name_0, name_1, ...; each may look at whether lists count."""
-    return "".join(f"PREPARE {name}_{number} (json, boolean) AS {sql};\n" for number, sql in enumerate(statements))
-
-
-def _executed(name: str, statements: Sequence[str]) -> str:
-    """Return what runs them, with the parameters ``rows`` and ``lists``."""
-    return "; ".join(f"EXECUTE {name}_{number} (%(rows)s, %(lists)s)" for number in range(len(statements)))
-
-
-PREPARE = (
-    _prepared("vmledger_append", [MACHINES.append()])
-    + _prepared("vmledger_machines", _MERGE_MACHINES)
-    + _prepared("vmledger_instances", _MERGE_INSTANCES)
-    + f"PREPARE vmledger_runtime (json) AS {SHOW_RUNTIME}; PREPARE vmledger_strangers (json) AS {STRANGERS};"
-    + f"PREPARE vmledger_heard (text, text, text) AS {HEARD};"
-)
-TOGETHER = "LOCK TABLE clusters IN ROW SHARE MODE; "
-"""What every writer begins with: the statements after it see what was committed before."""
-ALONE = "LOCK TABLE clusters IN EXCLUSIVE MODE; "
-"""Waits until no writer is under way, and keeps others waiting until the end of the transaction."""
-APPEND = _executed("vmledger_append", [""])
-MERGE_MACHINES = _executed("vmledger_machines", _MERGE_MACHINES)
-MERGE_INSTANCES = _executed("vmledger_instances", _MERGE_INSTANCES)
-PROBE = TOGETHER + "; ".join([APPEND, MERGE_MACHINES, MERGE_INSTANCES]) % {"rows": "'[]'", "lists": "true"}
+ALONE = SQL.call("alone")
+_TOGETHER = SQL.call("together")
+_PROBE = (_TOGETHER + APPEND_MACHINES + MERGE_MACHINES + MERGE_INSTANCES) % {"rows": "'[]'", "lists": "true"}
 """An empty batch: it needs the tables and the rights that any batch needs."""
 
 
@@ -194,7 +91,7 @@ class Store:
     def __init__(self, db: postgres.Database) -> None:
         self._database = db
         self._writer = uuid.uuid4().hex
-        db.prepare(PREPARE, probe=PROBE)
+        db.prepare(SQL.prepare, probe=_PROBE)
 
     def write(
         self, changes: Sequence[versions.Change], timeout: float | None = None, *, listed: bool = False
@@ -208,7 +105,7 @@ class Store:
         stored, and it may be written again.
         """
         until = self._database.deadline(timeout)
-        stored = {*self._run(APPEND, _newest(changes), until, kind="VirtualMachine", listed=listed)}
+        stored = {*self._run(APPEND_MACHINES, _newest(changes), until, kind="VirtualMachine", listed=listed)}
         if len(stored) == len(changes):
             return [Outcome.STORED] * len(changes)
         rest = [change for change in changes if _identity(change) not in stored]
@@ -226,17 +123,17 @@ class Store:
 
     def machine(self, cluster: str, namespace: str, name: str) -> Known[vm.VirtualMachine] | None:
         """Return what the ledger knows of a virtual machine, deleted or not."""
-        return self._known(MACHINES, vm.VirtualMachine, cluster, namespace, name)
+        return self._known("known_machine", vm.VirtualMachine, cluster, namespace, name)
 
     def instance(self, cluster: str, namespace: str, name: str) -> Known[instance.Instance] | None:
         """Return what the ledger knows of the newest instance of that name, gone or not."""
-        return self._known(INSTANCES, instance.Instance, cluster, namespace, name)
+        return self._known("known_instance", instance.Instance, cluster, namespace, name)
 
     def _known(
-        self, pair: tables.Pair, kind: type[AnyRow], cluster: str, namespace: str, name: str
+        self, statement: str, kind: type[AnyRow], cluster: str, namespace: str, name: str
     ) -> Known[AnyRow] | None:
         def work(cursor: psycopg2.extensions.cursor) -> tuple[Any, ...] | None:
-            cursor.execute(pair.known(), {"cluster": cluster, "namespace": namespace, "name": name})
+            cursor.execute(SQL.call(statement), {"cluster": cluster, "namespace": namespace, "name": name})
             return cursor.fetchone()
 
         found = self._database.run(work)
@@ -249,9 +146,9 @@ class Store:
         """
 
         def work(cursor: psycopg2.extensions.cursor) -> None:
-            cursor.execute("EXECUTE vmledger_strangers (%s)", [rows])
+            cursor.execute(SQL.call("count_unshown"), {"rows": rows})
             if cursor.fetchone() != (0,):
-                cursor.execute(ALONE + "EXECUTE vmledger_runtime (%s)", [rows])
+                cursor.execute(SQL.call("alone", "show_instances"), {"rows": rows})
 
         self._database.run(work, until=until)
 
@@ -260,15 +157,14 @@ class Store:
     ) -> list[tuple[Any, ...]]:
         """Run one transaction over some changes; note that events of ``kind`` were heard, where there is one."""
         parameters: dict[str, Any] = {"rows": _json(changes), "lists": not listed}
-        heard = ""
+        noted = ""
         if kind is not None and not listed:
-            parameters |= {"writer": self._writer, "kind": kind}
-            for number, cluster in enumerate(sorted({change.key[0] for change in changes})):
-                heard += f"EXECUTE vmledger_heard (%(writer)s, %(cluster_{number})s, %(kind)s); "
-                parameters[f"cluster_{number}"] = cluster
+            noted = SQL.call("note_events")
+            clusters = sorted({change.key[0] for change in changes})
+            parameters |= {"writer": self._writer, "clusters": clusters, "kind": kind}
 
         def work(cursor: psycopg2.extensions.cursor) -> list[tuple[Any, ...]]:
-            cursor.execute(TOGETHER + heard + sql, parameters)
+            cursor.execute(_TOGETHER + noted + sql, parameters)
             return cursor.fetchall()
 
         return self._database.run(work, until=until)

@@ -1,0 +1,231 @@
+-- The statements that write running instances: tables vm_runtime and vm_runtime_history.
+-- They are those of machines.sql for other tables and columns; a test holds the two files alike. An object is here all
+-- that ran of one machine, by the machine's uid, so the key has owner_uid besides.
+-- Paste a statement into psql, then: EXPLAIN EXECUTE merge_instances ('[...]', true);
+
+-- lock_instances (rows)
+-- Locks the state's row of each object of the changes; see lock_machines.
+PREPARE lock_instances (json) AS
+INSERT INTO vm_runtime AS s (
+    cluster, namespace, name, owner_uid, type, id, version_epoch, version_number, version_time, version_step, shape,
+    digest, effective_at
+)
+SELECT DISTINCT cluster, namespace, name, owner_uid, '', '', -1, -1, '-infinity'::timestamptz, 0, 0, 0,
+       '-infinity'::timestamptz
+FROM json_to_recordset($1) AS r (
+    cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C"
+)
+ORDER BY cluster, namespace, name, owner_uid
+ON CONFLICT (cluster, namespace, name, owner_uid) DO UPDATE SET updated_at = s.updated_at WHERE false;
+
+-- merge_instances (rows, lists)
+-- Stores any changes of instances; see merge_machines.
+PREPARE merge_instances (json, boolean) AS
+WITH incoming AS MATERIALIZED (
+    SELECT r.*, e.version_epoch, e.effective_at, c.instances_epoch, c.instances_version, c.instances_time,
+           c.cluster IS NOT NULL AND CASE
+               WHEN r.version_number < 0 THEN e.effective_at <= c.instances_time
+               ELSE (e.version_epoch, r.version_number) <= (c.instances_epoch, c.instances_version)
+           END AS below
+    FROM json_to_recordset($1) AS r (
+        cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
+        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, node text,
+        ip_addresses text[], guest_os text, phase text, live_vcpus integer, live_memory_bytes bigint,
+        deleted_at timestamptz, version_number bigint, version_time timestamptz, version_step smallint, shape smallint,
+        digest bigint
+    )
+    LEFT JOIN clusters AS c ON c.cluster = r.cluster
+    CROSS JOIN LATERAL (
+        SELECT coalesce(r.time, now()), coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
+    ) AS e (effective_at, version_epoch)
+
+), buried AS MATERIALIZED (
+    SELECT r.*
+    FROM (
+        SELECT DISTINCT ON (cluster, namespace, name, owner_uid) *
+        FROM incoming
+        ORDER BY cluster, namespace, name, owner_uid, version_epoch DESC, version_number DESC, version_time DESC,
+                 version_step DESC
+    ) AS r
+    JOIN vm_runtime AS s
+        ON s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.owner_uid = r.owner_uid
+    WHERE $2 AND r.below
+      AND (r.version_epoch, r.version_number, r.version_time, r.version_step)
+          > (s.version_epoch, s.version_number, s.version_time, s.version_step)
+      AND NOT (s.deleted_at IS NULL AND s.version_number >= 0
+               AND (s.version_epoch, s.version_number) = (r.version_epoch, r.version_number))
+
+), told AS MATERIALIZED (
+    SELECT * FROM incoming
+    UNION ALL
+    SELECT cluster, namespace, name, owner_uid, 'vmledger.reconcile.delete', 'list-' || instances_version,
+           instances_time, NULL, instances_version, NULL, NULL, NULL, 'Gone', NULL, NULL, instances_time,
+           CASE WHEN version_number < 0 THEN -1 ELSE instances_version END,
+           CASE WHEN version_number < 0 THEN instances_time ELSE '-infinity' END,
+           2, 1, 0, instances_epoch, instances_time, NULL, NULL, NULL, NULL
+    FROM buried
+
+), kept AS MATERIALIZED (
+    SELECT k.*, least(k.told_at, h.effective_at) AS counts_from, h.effective_at AS held_at, h.overtaken AS held_overtaken,
+           coalesce((-k.shape, coalesce(k.time, 'infinity'), k.id, k.digest)
+                    < (-h.shape, coalesce(h.time, 'infinity'), h.id, h.digest), false) AS better
+    FROM (
+        SELECT DISTINCT ON (
+                   cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step
+               ) *,
+               min(effective_at) OVER (
+                   PARTITION BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time,
+                                version_step
+               ) AS told_at
+        FROM told
+        ORDER BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
+                 shape DESC, time NULLS LAST, id, digest
+    ) AS k
+    LEFT JOIN vm_runtime_history AS h
+        ON h.version_number = k.version_number AND h.version_time = k.version_time
+       AND (h.cluster, h.namespace, h.name, h.owner_uid, h.version_epoch, h.version_step)
+           IS NOT DISTINCT FROM (k.cluster, k.namespace, k.name, k.owner_uid, k.version_epoch, k.version_step)
+
+), judged AS MATERIALIZED (
+    SELECT k.*, coalesce(before.is_later, false) OR EXISTS (
+        SELECT FROM kept AS o
+        WHERE o.cluster = k.cluster AND o.namespace = k.namespace AND o.name = k.name AND o.owner_uid = k.owner_uid
+          AND o.counts_from <= k.counts_from
+          AND (o.version_epoch, o.version_number, o.version_time, o.version_step)
+              > (k.version_epoch, k.version_number, k.version_time, k.version_step)
+    ) AS overtaken
+    FROM kept AS k
+    LEFT JOIN LATERAL (
+        SELECT (h.version_epoch, h.version_number, h.version_time, h.version_step)
+               > (k.version_epoch, k.version_number, k.version_time, k.version_step) AS is_later
+        FROM vm_runtime_history AS h
+        WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
+          AND NOT h.overtaken AND h.effective_at <= k.counts_from
+        ORDER BY h.effective_at DESC LIMIT 1
+    ) AS before ON true
+
+), marked AS MATERIALIZED (
+    SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.version_epoch, h.version_number, h.version_time,
+           h.version_step, h.effective_at
+    FROM judged AS k
+    LEFT JOIN LATERAL (
+        SELECT h.effective_at
+        FROM vm_runtime_history AS h
+        WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
+          AND NOT h.overtaken AND h.effective_at >= k.counts_from
+          AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+              > (k.version_epoch, k.version_number, k.version_time, k.version_step)
+        ORDER BY h.effective_at LIMIT 1
+    ) AS later ON true
+    JOIN vm_runtime_history AS h
+        ON h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
+       AND NOT h.overtaken
+       AND h.effective_at >= k.counts_from AND h.effective_at < coalesce(later.effective_at, 'infinity')
+       AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+           < (k.version_epoch, k.version_number, k.version_time, k.version_step)
+    WHERE NOT EXISTS (
+        SELECT FROM judged AS o
+        WHERE o.cluster = h.cluster AND o.namespace = h.namespace AND o.name = h.name AND o.owner_uid = h.owner_uid
+          AND (o.version_epoch, o.version_number, o.version_time, o.version_step)
+              = (h.version_epoch, h.version_number, h.version_time, h.version_step)
+    )
+
+), added AS (
+    INSERT INTO vm_runtime_history (
+        cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase,
+        live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape,
+        digest, effective_at, overtaken
+    )
+    SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, node, ip_addresses, guest_os,
+           phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step,
+           shape, digest, counts_from, overtaken
+    FROM judged WHERE held_at IS NULL
+    RETURNING *
+
+), improved AS (
+    UPDATE vm_runtime_history AS h
+    SET (type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes,
+         deleted_at, shape, digest, effective_at, overtaken, recorded_at)
+      = (k.type, k.id, k.time, k.uid, k.resource_version, k.node, k.ip_addresses, k.guest_os, k.phase, k.live_vcpus,
+         k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.counts_from, k.overtaken, now())
+    FROM judged AS k
+    WHERE k.better AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
+      AND h.owner_uid = k.owner_uid AND h.effective_at = k.held_at
+      AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+          = (k.version_epoch, k.version_number, k.version_time, k.version_step)
+    RETURNING h.*
+
+), dated AS (
+    UPDATE vm_runtime_history AS h SET effective_at = k.counts_from, overtaken = k.overtaken
+    FROM (
+        SELECT cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step, held_at,
+               counts_from, overtaken
+        FROM judged WHERE NOT better AND (counts_from, overtaken) <> (held_at, held_overtaken)
+        UNION ALL
+        SELECT cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
+               effective_at, effective_at, true
+        FROM marked
+    ) AS k
+    WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
+      AND h.effective_at = k.held_at
+      AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+          = (k.version_epoch, k.version_number, k.version_time, k.version_step)
+    RETURNING h.*
+
+), newest AS MATERIALIZED (
+    SELECT DISTINCT ON (cluster, namespace, name, owner_uid) *
+    FROM (SELECT * FROM added UNION ALL SELECT * FROM improved UNION ALL SELECT * FROM dated) AS h
+    ORDER BY cluster, namespace, name, owner_uid, version_epoch DESC, version_number DESC, version_time DESC,
+             version_step DESC
+)
+
+UPDATE vm_runtime AS s
+SET (type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes,
+     deleted_at, version_epoch, version_number, version_time, version_step, shape, digest, effective_at, updated_at)
+  = (n.type, n.id, n.time, n.uid, n.resource_version, n.node, n.ip_addresses, n.guest_os, n.phase, n.live_vcpus,
+     n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape,
+     n.digest, n.effective_at, now())
+FROM newest AS n
+WHERE s.cluster = n.cluster AND s.namespace = n.namespace AND s.name = n.name AND s.owner_uid = n.owner_uid
+  AND (n.version_epoch, n.version_number, n.version_time, n.version_step)
+      >= (s.version_epoch, s.version_number, s.version_time, s.version_step);
+
+-- outcomes_instances (rows)
+-- Returns, for each change that the history took in this transaction, what identifies it in its batch; whether it is
+-- the newest version; and whether it has no resource version although the newest one has.
+PREPARE outcomes_instances (json) AS
+SELECT r.cluster, r.namespace, r.name, r.owner_uid, r.version_number, r.version_step, r.digest,
+       (e.version_epoch, r.version_number, r.version_time, r.version_step)
+       = (s.version_epoch, s.version_number, s.version_time, s.version_step),
+       r.version_number < 0 AND s.version_number >= 0
+FROM json_to_recordset($1) AS r (
+    cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
+    id text COLLATE "C", time timestamptz, version_number bigint, version_time timestamptz, version_step smallint,
+    digest bigint
+)
+LEFT JOIN clusters AS c ON c.cluster = r.cluster
+CROSS JOIN LATERAL (
+    SELECT coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
+) AS e (version_epoch)
+CROSS JOIN LATERAL (
+    SELECT * FROM vm_runtime_history AS h
+    WHERE h.version_number = r.version_number AND h.version_time = r.version_time
+      AND (h.cluster, h.namespace, h.name, h.owner_uid, h.version_epoch, h.version_step)
+          IS NOT DISTINCT FROM (r.cluster, r.namespace, r.name, r.owner_uid, e.version_epoch, r.version_step)
+    LIMIT 1
+) AS h
+CROSS JOIN LATERAL (
+    SELECT * FROM vm_runtime AS s
+    WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.owner_uid = r.owner_uid
+    LIMIT 1
+) AS s
+WHERE (h.id, h.digest, h.recorded_at) = (r.id, r.digest, now());
+
+-- known_instance (cluster, namespace, name)
+-- Returns, as JSON, what the state has of the newest instance of that name, gone or not; see known_machine.
+PREPARE known_instance (text, text, text) AS
+SELECT to_jsonb(s)::text, s.version_number, s.effective_at
+FROM vm_runtime AS s
+WHERE s.cluster = $1 AND s.namespace = $2 AND s.name = $3
+ORDER BY s.version_epoch DESC, s.version_number DESC, s.version_time DESC, s.version_step DESC
+LIMIT 1;

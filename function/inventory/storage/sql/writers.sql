@@ -1,0 +1,20 @@
+-- What all writers of the ledger share: the lock on the table clusters, and the note of who was heard.
+
+-- together ()
+-- Every transaction of a writer begins with it: the statements after it see what was committed before.
+LOCK TABLE clusters IN ROW SHARE MODE;
+
+-- alone ()
+-- Waits until no writer is under way, and keeps others waiting until the end of the transaction: for whoever must know
+-- that nobody writes with an older view, because a list was completed or an epoch began.
+-- It locks no row, because a writer whose clusters are new has none to lock.
+LOCK TABLE clusters IN EXCLUSIVE MODE;
+
+-- note_events (writer, clusters, kind)
+-- Notes that events about a kind of object were stored now. Each process has rows of its own, so it waits for nobody.
+PREPARE note_events (text, text[], text) AS
+INSERT INTO ledger_heard AS known (writer, cluster, kind, last_event_at, updated_at)
+SELECT $1, cluster, $3, now(), now()
+FROM unnest($2) AS cluster
+ON CONFLICT (writer, cluster, kind) DO UPDATE
+SET last_event_at = excluded.last_event_at, updated_at = excluded.updated_at;
