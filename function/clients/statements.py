@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 
 _STATEMENT = re.compile(
-    r"^-- (?P<name>\w+) \((?P<parameters>[\w, ]*)\)\n"
+    r"^-- (?P<name>\w+) \((?P<parameters>(?:[\w, ]|,\n--)*)\)\n"
     r"(?P<comment>(?:--[^\n]*\n)*)"
     r"(?P<sql>[^-\n].*?;)$",
     re.MULTILINE | re.DOTALL,
@@ -75,6 +75,6 @@ def load(folder: pathlib.Path) -> Statements:
     found: dict[str, Statement] = {}
     for path in sorted(folder.glob("*.sql")):
         for match in _STATEMENT.finditer(path.read_text("utf-8")):
-            parameters = tuple(filter(None, match["parameters"].replace(" ", "").split(",")))
+            parameters = tuple(re.findall(r"\w+", match["parameters"]))
             found[match["name"]] = Statement(match["name"], parameters, match["comment"], match["sql"])
     return Statements(found)

@@ -22,7 +22,7 @@ from typing import Protocol
 
 import psycopg2.extensions
 
-from function.clients import postgres
+from function.clients import postgres, statements
 from function.scaling import occurrences, rate
 
 LEASE_SECONDS = 60.0
@@ -85,16 +85,8 @@ def kept_seconds(max_age: int) -> float:
     return max(max_age + MARGIN_SECONDS, RATE_SECONDS) if max_age else NO_LIMIT_SECONDS
 
 
-STATEMENTS = (pathlib.Path(__file__).parent / "sql" / "claims.sql").read_text()
-_CLAIM = """
-EXECUTE lock_notices (%(hpa)s);
-EXECUTE lock_notices (%(topic)s);
-EXECUTE forget_notices (%(most_removed)s);
-EXECUTE claim_notice (
-    %(occurrence)s, %(topic)s, %(hpa)s, %(namespace)s, %(name)s, %(occurred_at)s, %(claim)s,
-    %(throttle)s, %(lease)s, %(kept)s, %(burst)s, %(refill)s, %(latest)s, %(quiet)s
-)
-"""
+SQL = statements.load(pathlib.Path(__file__).parent / "sql")
+_CLAIM = SQL.call("lock_notices", "forget_notices", "claim_notice")
 
 
 class Table:
@@ -104,7 +96,7 @@ class Table:
         self._database = db
         self._kept = kept
         self._lease = lease
-        db.prepare(STATEMENTS, probe="EXECUTE mark_notice ('')")
+        db.prepare(SQL.prepare, probe="EXECUTE mark_notice ('')")
 
     def claim(self, occurrence: occurrences.Occurrence, *, throttle: int) -> Claim:
         """Claim the occurrence; raise what :meth:`postgres.Database.run` raises."""
@@ -124,7 +116,7 @@ class Table:
             "refill": int(rate.REFILL.total_seconds()),
             "latest": rate.LATEST.total_seconds(),
             "quiet": QUIET_SECONDS,
-            "most_removed": MOST_REMOVED,
+            "most": MOST_REMOVED,
         }
 
         def work(cursor: psycopg2.extensions.cursor) -> tuple[str, int, bool]:
@@ -137,12 +129,13 @@ class Table:
 
     def mark(self, claim: Claim) -> None:
         """Remember that it was sent, whoever owns the claim by now."""
-        self._database.run(lambda cursor: cursor.execute("EXECUTE mark_notice (%s)", [claim.occurrence.key]))
+        parameters = {"occurrence": claim.occurrence.key}
+        self._database.run(lambda cursor: cursor.execute(SQL.call("mark_notice"), parameters))
 
     def release(self, claim: Claim) -> None:
         """Give the claim back, if it is still ours."""
-        parameters = [claim.occurrence.key, claim.number]
-        self._database.run(lambda cursor: cursor.execute("EXECUTE release_notice (%s, %s)", parameters))
+        parameters = {"occurrence": claim.occurrence.key, "claim": claim.number}
+        self._database.run(lambda cursor: cursor.execute(SQL.call("release_notice"), parameters))
 
 
 @dataclasses.dataclass(slots=True)

@@ -28,7 +28,7 @@ def test_a_file_holds_statements_and_comments_and_nothing_else(folder: pathlib.P
         found = [each for each in statements.load(folder).by_name.values() if f"\n{each.sql}\n" in text]
         left = text
         for each in found:
-            left = left.replace(f"-- {each.name} ({', '.join(each.parameters)})\n{each.comment}{each.sql}\n", "")
+            left = left.replace(f"{each.comment}{each.sql}\n", "")
         assert [line for line in left.splitlines() if line and not line.startswith("--")] == [], path.name
         assert len(re.findall(r"^PREPARE ", text, re.MULTILINE)) == sum(each.is_prepared for each in found)
 

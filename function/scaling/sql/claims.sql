@@ -1,15 +1,14 @@
 -- The statements of the scaling notices: tables scaling_notices and scaling_excess.
 -- To look at one in psql, paste it, then: EXPLAIN EXECUTE forget_notices (50);
---
--- A claim is one transaction of lock_notices for the HPA, lock_notices for the topic, forget_notices and claim_notice.
+-- A claim is one transaction of lock_notices, forget_notices and claim_notice.
 
-
+-- lock_notices (hpa, topic)
 -- Lets the claims of one HPA, and of one topic, take turns until the end of the transaction. It is a statement of its
 -- own, because the next one sees only what was committed before it began.
-PREPARE lock_notices (text) AS
-SELECT pg_advisory_xact_lock(hashtextextended($1, 0));
+PREPARE lock_notices (text, text) AS
+SELECT pg_advisory_xact_lock(hashtextextended($1, 0)), pg_advisory_xact_lock(hashtextextended($2, 0));
 
-
+-- forget_notices (most)
 -- Removes some rows that are of no use any more.
 -- Locks those rows, and passes over what another one is removing.
 PREPARE forget_notices (integer) AS
@@ -21,18 +20,15 @@ DELETE FROM scaling_notices WHERE ctid = ANY (ARRAY (
     ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ));
 
-
+-- claim_notice (occurrence, topic, hpa, namespace, name, occurred_at, claim,
+--               throttle, lease, kept, burst, refill, latest, quiet)
 -- Claims an occurrence, or says why not: claimed, duplicate, throttled, in flight or implausible; with the last one how
 -- many there were of this HPA, and whether it is time for a warning.
---
--- $1 occurrence, $2 topic, $3 hpa   digests of the occurrence, of its HPA and reason, of its HPA
--- $4 namespace, $5 name             the HPA
--- $6 occurred_at                    when it happened, as its Event says
--- $7 claim                          the number of this claim
--- $8 throttle, $9 lease, $10 kept   seconds: between two notices of the topic; of a claim; of a row
--- $11 burst, $12 refill, $13 latest the rate, see function/scaling/rate.py; seconds
--- $14 quiet                         seconds between two warnings about an HPA
---
+--   occurrence, topic, hpa: digests of the occurrence, of its HPA and reason, of its HPA.
+--   namespace, name: the HPA. occurred_at: when it happened, as its Event says. claim: the number of this claim.
+--   throttle, lease, kept: seconds between two notices of the topic; of a claim; of a row.
+--   burst, refill, latest: the rate, see function/scaling/rate.py; seconds.
+--   quiet: seconds between two warnings about an HPA.
 -- Locks its own row. Reads all rows of the HPA, which are at most 25 and one for each 300 seconds that rows are kept.
 PREPARE claim_notice (
     text, text, text, text, text, timestamptz, text, float, float, float, integer, integer, float, float
@@ -42,7 +38,7 @@ WITH clock AS MATERIALIZED (
     FROM (SELECT clock_timestamp() AS now) AS read_once
 ), known AS MATERIALIZED (
     SELECT state FROM scaling_notices WHERE occurrence = $1
-), ranked AS (
+), ranked AS MATERIALIZED (
     -- rank * refill - time: what it rises by between two rows is how far the rate was used up between them.
     SELECT at, row_number() OVER (ORDER BY at) * $12 - extract(epoch FROM at) AS level
     FROM (
@@ -56,7 +52,7 @@ WITH clock AS MATERIALIZED (
            <= ($11 - 1) * $12 AS fits
     FROM ranked
     CROSS JOIN clock
-), rivals AS (
+), rivals AS MATERIALIZED (
     SELECT coalesce(bool_or(state = 'notified' AND sent_at > now - $8 * interval '1 second'), false) AS told,
            coalesce(bool_or(state = 'claimed' AND claimed_at > now - $9 * interval '1 second'), false) AS sending
     FROM scaling_notices
@@ -102,12 +98,12 @@ LEFT JOIN claimed ON true
 LEFT JOIN known ON true
 LEFT JOIN excess ON true;
 
-
+-- mark_notice (occurrence)
 -- Remembers that an occurrence was sent, whoever owns the claim by now.
 PREPARE mark_notice (text) AS
 UPDATE scaling_notices SET state = 'notified', sent_at = clock_timestamp() WHERE occurrence = $1;
 
-
+-- release_notice (occurrence, claim)
 -- Gives a claim back, if it is still the caller's.
 PREPARE release_notice (text, text) AS
 UPDATE scaling_notices SET state = 'released' WHERE occurrence = $1 AND claim = $2 AND state = 'claimed';
