@@ -25,7 +25,7 @@ BATCH = "application/cloudevents-batch+json"
 STRUCTURED = "application/cloudevents+json"
 
 
-class Stage:
+class Environment:
     """One cluster and one ledger, emptied before each history."""
 
     def __init__(
@@ -38,7 +38,7 @@ class Stage:
     ) -> None:
         self.server = server
         self.api = api
-        self.gate = api.gate
+        self.pause_points = api.pause_points
         self.relay = relay
         self.tables = ledger.Tables(server.url(database=database))
         self._pristine = api.backup()
@@ -86,29 +86,29 @@ class Stage:
     def reconcile(self, **options: bool) -> reconciling.Run:
         """Run a reconcile to its end."""
         done = reconciling.run(self._plain, reconciling.Options(page=PAGE, **options), api=self._door)
-        if not self.gate.running:
+        if not self.pause_points.running:
             self._wait()
         return done
 
     def begin(self, end: Callable[[reconciling.Run], object], **options: bool) -> None:
-        """Begin a reconcile that stops at the gate; ``end`` is told what became of it.
+        """Begin a reconcile that pauses; ``end`` is told what became of it.
 
         It has its lock: what it does before that concerns nobody.
         """
         self.relay.lose_reply = False  # of a history before, whose reconcile asked for nothing more
         chosen = reconciling.Options(page=PAGE, **options)
-        self.gate.start(lambda: end(reconciling.run(self._stopped, chosen, api=self._stopped_door)))
-        while not self.locked() and self.gate.step():
+        self.pause_points.start(lambda: end(reconciling.run(self._stopped, chosen, api=self._stopped_door)))
+        while not self.locked() and self.pause_points.step():
             pass
 
     def let_end(self) -> None:
         """Let the reconcile that runs beside come to its end."""
-        self.gate.open()
+        self.pause_points.open()
         self._wait()
 
     def kill(self) -> None:
         """Kill the reconcile that runs beside, and wait until Postgres knows."""
-        self.gate.kill()
+        self.pause_points.kill()
         self._wait()
 
     def locked(self) -> bool:
@@ -130,17 +130,17 @@ class Stage:
 
 
 @contextlib.contextmanager
-def built(server: embedded_postgres.Postgres, folder: pathlib.Path, database: str) -> Iterator[Stage]:
-    """Build a stage over a migrated database."""
-    api = pause_points.Cluster(pause_points.Gate())
+def built(server: embedded_postgres.Postgres, folder: pathlib.Path, database: str) -> Iterator[Environment]:
+    """Build a environment over a migrated database."""
+    api = pause_points.Cluster(pause_points.PausePoints())
     socket = pathlib.Path(psycopg2.extensions.parse_dsn(server.url())["host"], ".s.PGSQL.5432")
-    with contextlib.closing(api), pause_points.Relay(socket, api.gate).serving() as relay:
-        stage = Stage(server, api, relay, folder, database)
+    with contextlib.closing(api), pause_points.Relay(socket, api.pause_points).serving() as relay:
+        environment = Environment(server, api, relay, folder, database)
         try:
-            yield stage
+            yield environment
         finally:
-            stage.gate.kill()
-            stage.close()
+            environment.pause_points.kill()
+            environment.close()
 
 
 class _Door(kubernetes.Kube):

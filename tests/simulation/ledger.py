@@ -111,7 +111,7 @@ def was_true(
     tables: Tables,
     rows: Iterable[tuple[str, str]],
     told: Mapping[str, model_cluster.Envelope],
-    past: model_cluster.World,
+    past: model_cluster.ModelCluster,
     *,
     strict: Callable[[model_cluster.Place], bool],
 ) -> list[Row]:
@@ -144,7 +144,7 @@ def shown(row: Row, told: Mapping[str, model_cluster.Envelope]) -> int:
 def _was_true(
     row: Row,
     told: Mapping[str, model_cluster.Envelope],
-    past: model_cluster.World,
+    past: model_cluster.ModelCluster,
     strict: bool,
     resource: kubernetes.Resource,
 ) -> None:
@@ -241,7 +241,7 @@ def _change(envelope: model_cluster.Envelope) -> versions.Change | None:
     return make(envelope.event(), cluster_name=model_cluster.CLUSTER)
 
 
-def equal(tables: Tables, past: model_cluster.World) -> None:
+def equal(tables: Tables, past: model_cluster.ModelCluster) -> None:
     """The live rows are the cluster's machines, with all their facts, and with what runs or ran."""
     rows, there, running = tables.live(), past.machines(), past.instances()
     assert rows.keys() == there.keys(), f"too many: {rows.keys() - there.keys()}, missing: {there.keys() - rows.keys()}"

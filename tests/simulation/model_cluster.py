@@ -122,7 +122,7 @@ class Saved(NamedTuple):
     history: list[Happening]
 
 
-class World:
+class ModelCluster:
     """Machines that live, change and die; each method returns what happened, in the order in which it did.
 
     A method does nothing where it cannot be done, such as starting what runs.

@@ -34,7 +34,7 @@ def as_histories_say(of: ledger.Tables) -> None:
         _same(moment, _fleet(of, moment, (*MACHINE, *RUN)), expected)
 
 
-def as_it_was(of: ledger.Tables, past: model_cluster.World) -> None:
+def as_it_was(of: ledger.Tables, past: model_cluster.ModelCluster) -> None:
     """At any moment the fleet is what the cluster was; true where every event came, and said when it was."""
     for moment in _some({each.moment for each in past.history}):
         before = [each for each in past.history if each.moment <= moment]

@@ -28,8 +28,8 @@ class Cut(Exception):
     """The connection ends here."""
 
 
-class Gate:
-    """Where a thread stops while the gate is shut.
+class PausePoints:
+    """Where a thread stops while pausing is on.
 
     broken: nothing passes any more, as if the process behind it were killed.
     """
@@ -57,7 +57,7 @@ class Gate:
                 raise Cut
 
     def start(self, work: Callable[[], object]) -> None:
-        """Shut the gate, and run ``work`` up to its first stop."""
+        """Pause, and run ``work`` up to its first stop."""
 
         def run() -> None:
             try:
@@ -105,13 +105,13 @@ class Gate:
 
 
 class Cluster(api_server.ApiServer):
-    """A model cluster that stops at the gate before it answers whoever shows the token ``GATED``."""
+    """A model cluster that pauses before it answers whoever shows the token ``GATED``."""
 
     GATED = "token-of-who-is-stopped"
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, pause_points: PausePoints) -> None:
         super().__init__()
-        self.gate = gate
+        self.pause_points = pause_points
         self.tokens.add(self.GATED)
         self.start()
 
@@ -123,22 +123,22 @@ class Cluster(api_server.ApiServer):
         """Answer a GET."""
         if authorization == f"Bearer {self.GATED}":
             try:
-                self.gate.stop()
+                self.pause_points.stop()
             except Cut:
                 return api_server.Reply(503, b"", {"Retry-After": "0"})
         return super().answer(path, authorization)
 
 
 class Relay:
-    """A door before a Postgres that listens on a socket: each statement stops at the gate.
+    """A door before a Postgres that listens on a socket: it pauses before each statement.
 
     lose_reply: the next statement is executed, and then the connection ends without an answer.
     """
 
-    def __init__(self, upstream: pathlib.Path, gate: Gate) -> None:
+    def __init__(self, upstream: pathlib.Path, pause_points: PausePoints) -> None:
         self.lose_reply = False
         self._upstream = upstream
-        self._gate = gate
+        self._pause_points = pause_points
         relay = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -168,7 +168,7 @@ class Relay:
 
     def _serve(self, client: BinaryIO, answers: BinaryIO) -> None:
         """Pass messages on, a statement at a time, until one side hangs up."""
-        if self._gate.broken:
+        if self._pause_points.broken:
             raise Cut
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as upstream:
             upstream.connect(str(self._upstream))
@@ -180,7 +180,7 @@ class Relay:
             while (kind := client.read(1)) not in (b"", GOODBYE):
                 assert kind == QUERY, f"the relay knows simple statements only, not {kind!r}"
                 asked = _message(client)
-                self._gate.stop()
+                self._pause_points.stop()
                 lost, self.lose_reply = self.lose_reply, False
                 upstream.sendall(kind + asked)
                 reply = _answer(replies)

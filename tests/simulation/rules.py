@@ -128,17 +128,17 @@ def step(*conditions: Callable[[Any], object], **given: st.SearchStrategy[Any]) 
 
 def machines_live(history: History) -> object:
     """Whether there is a virtual machine."""
-    return history.world.machines()
+    return history.cluster.machines()
 
 
 def instances_run(history: History) -> object:
     """Whether there is a running instance."""
-    return history.world.instances()
+    return history.cluster.instances()
 
 
 def stopped(history: History) -> bool:
     """Whether a reconcile runs beside, which is stopped now."""
-    return history.stage.gate.running
+    return history.environment.pause_points.running
 
 
 def alone(history: History) -> bool:
@@ -149,11 +149,11 @@ def alone(history: History) -> bool:
 class History(stateful.RuleBasedStateMachine):
     """One history; :meth:`teardown` lets everything settle, and then the ledger must equal the cluster."""
 
-    def __init__(self, on: environment.Stage) -> None:
+    def __init__(self, on: environment.Environment) -> None:
         super().__init__()
         on.clear()
-        self.stage = on
-        self.world = model_cluster.World(on.api)
+        self.environment = on
+        self.cluster = model_cluster.ModelCluster(on.api)
         self.weather = Weather.FAIR
         self.told: dict[str, model_cluster.Envelope] = {}
         """Every event that was sent, by its id."""
@@ -184,9 +184,9 @@ class History(stateful.RuleBasedStateMachine):
         """Begin with some machines, of which some run."""
         self.weather = weather
         for where, instancetype, runs, fate in fleet:
-            self._tell(self.world.create(where, instancetype=instancetype, kept=True), fate)
+            self._tell(self.cluster.create(where, instancetype=instancetype, kept=True), fate)
             if runs:
-                self._tell(self.world.start(where), fate)
+                self._tell(self.cluster.start(where), fate)
         self.claim()
 
     # The cluster, and what is told of it
@@ -196,12 +196,12 @@ class History(stateful.RuleBasedStateMachine):
         self, where: model_cluster.Place, instancetype: str | None, kept: bool, fate: Fate, shape: model_cluster.Shape
     ) -> None:
         """Make a machine, or a new one of a name that is free again."""
-        self._tell(self.world.create(where, instancetype=instancetype, kept=kept), fate, shape)
+        self._tell(self.cluster.create(where, instancetype=instancetype, kept=kept), fate, shape)
 
     @step(machines_live, one=ONE, patch=PATCHES, fate=FATES, shape=SHAPES)
     def change(self, one: int, patch: model_cluster.Object, fate: Fate, shape: model_cluster.Shape) -> None:
         """Change a machine."""
-        self._tell(self.world.change(_nth(self.world.machines(), one), patch), fate, shape)
+        self._tell(self.cluster.change(_nth(self.cluster.machines(), one), patch), fate, shape)
 
     @step(
         machines_live,
@@ -212,68 +212,68 @@ class History(stateful.RuleBasedStateMachine):
     )
     def resize(self, one: int, name: str, kept: bool, fate: Fate) -> None:
         """Give a machine another instancetype."""
-        self._tell(self.world.resize(_nth(self.world.machines(), one), name, kept=kept), fate)
+        self._tell(self.cluster.resize(_nth(self.cluster.machines(), one), name, kept=kept), fate)
 
     @step(machines_live, one=ONE, announced=st.booleans(), fate=FATES, shape=SHAPES)
     def remove(self, one: int, announced: bool, fate: Fate, shape: model_cluster.Shape) -> None:
         """Delete a machine; what runs of it may run on."""
-        self._tell(self.world.remove(_nth(self.world.machines(), one), announced=announced), fate, shape)
+        self._tell(self.cluster.remove(_nth(self.cluster.machines(), one), announced=announced), fate, shape)
 
     @step(machines_live, one=ONE, node=st.none() | NODES, phase=PHASES, fate=FATES)
     def start(self, one: int, node: str | None, phase: str, fate: Fate) -> None:
         """Let a machine run."""
-        self._tell(self.world.start(_nth(self.world.machines(), one), node=node, phase=phase, cores=4), fate)
+        self._tell(self.cluster.start(_nth(self.cluster.machines(), one), node=node, phase=phase, cores=4), fate)
 
     @step(where=PLACES, fate=FATES)
     def stray(self, where: model_cluster.Place, fate: Fate) -> None:
         """Let an instance run that may be no machine's."""
-        self._tell(self.world.start(where), fate)
+        self._tell(self.cluster.start(where), fate)
 
     @step(instances_run, one=ONE, node=NODES, phase=PHASES, octet=st.integers(1, 3), fate=FATES)
     def run(self, one: int, node: str, phase: str, octet: int, fate: Fate) -> None:
         """Let an instance go elsewhere, or get another address."""
         status = {"nodeName": node, "phase": phase, "interfaces": [{"name": "default", "ipAddress": f"10.0.0.{octet}"}]}
-        self._tell(self.world.run(_nth(self.world.instances(), one), {"status": status}), fate)
+        self._tell(self.cluster.run(_nth(self.cluster.instances(), one), {"status": status}), fate)
 
     @step(instances_run, one=ONE, fate=FATES)
     def end(self, one: int, fate: Fate) -> None:
         """Let an instance go away."""
-        self._tell(self.world.end(_nth(self.world.instances(), one)), fate)
+        self._tell(self.cluster.end(_nth(self.cluster.instances(), one)), fate)
 
     @step(instances_run, lambda self: self.weather is not Weather.HONEST, one=ONE, fate=FATES)
     def hand_over(self, one: int, fate: Fate) -> None:
         """Let an instance be the machine's of its name, or nobody's, which no event tells."""
-        self._tell(self.world.hand_over(_nth(self.world.instances(), one)), fate)
+        self._tell(self.cluster.hand_over(_nth(self.cluster.instances(), one)), fate)
 
     @step(lives=st.lists(st.tuples(BRIEF, FATES), min_size=1, max_size=8))
     def churn(self, lives: Sequence[tuple[model_cluster.Place, Fate]]) -> None:
         """Delete machines that are there, and make those that are not."""
         for where, fate in lives:
-            there = where in self.world.machines()
-            made = self.world.create(where, instancetype=None, kept=False)
-            self._tell(self.world.remove(where, announced=False) if there else made, fate)
+            there = where in self.cluster.machines()
+            made = self.cluster.create(where, instancetype=None, kept=False)
+            self._tell(self.cluster.remove(where, announced=False) if there else made, fate)
 
     @step(machines_live, runs=st.lists(st.tuples(ONE, NODES, FATES), min_size=1, max_size=6))
     def restart(self, runs: Sequence[tuple[int, str, Fate]]) -> None:
         """Let instances go away that are there, and start machines that do not run."""
         for one, node, fate in runs:
-            where = _nth(self.world.machines(), one)
-            there = where in self.world.instances()
-            self._tell(self.world.end(where) if there else self.world.start(where, node=node), fate)
+            where = _nth(self.cluster.machines(), one)
+            there = where in self.cluster.instances()
+            self._tell(self.cluster.end(where) if there else self.cluster.start(where, node=node), fate)
 
     @step(comes=st.booleans(), fate=st.sampled_from([Fate.TOLD, Fate.LATE, Fate.LOST]))
     def crowd(self, comes: bool, fate: Fate) -> None:
         """Let many machines come, or go, at once."""
         for where in CROWD:
-            made = self.world.create(where, instancetype=None, kept=False)
-            self._tell(made if comes else self.world.remove(where, announced=False), fate)
+            made = self.cluster.create(where, instancetype=None, kept=False)
+            self._tell(made if comes else self.cluster.remove(where, announced=False), fate)
 
-    @step(alone, lambda self: self.weather is Weather.RESTORED and self.world.backups, back=st.integers(1, 12))
+    @step(alone, lambda self: self.weather is Weather.RESTORED and self.cluster.backups, back=st.integers(1, 12))
     def restore(self, back: int) -> None:
         """Restore the cluster as it was before the last changes."""
-        self.world.restore(back)
+        self.cluster.restore(back)
         self.rewound = True
-        self.epochs = self.stage.tables.epochs()
+        self.epochs = self.environment.tables.epochs()
 
     def _tell(
         self,
@@ -292,7 +292,7 @@ class History(stateful.RuleBasedStateMachine):
             sent = [] if fate is Fate.LOST else [self._post(happening, shape, happening.moment)]
             if fate is Fate.TWICE:
                 again = model_cluster.Shape.WHOLE if len(self.told) % 2 else shape
-                sent.append(self._post(happening, again, self.world.tick()))
+                sent.append(self._post(happening, again, self.cluster.tick()))
             self.pending += sent
             if fate in (Fate.TOLD, Fate.TWICE):
                 self._deliver(sent[:1])
@@ -320,10 +320,10 @@ class History(stateful.RuleBasedStateMachine):
     @step(lambda self: self.delivered, number=st.integers(0, 30))
     def deliver_again(self, number: int) -> None:
         """Deliver an event that was delivered, as a Broker does that did not see the answer."""
-        self.stage.send([self.delivered[number % len(self.delivered)]])
+        self.environment.send([self.delivered[number % len(self.delivered)]])
 
     def _deliver(self, envelopes: Sequence[model_cluster.Envelope], *, structured: bool = False) -> None:
-        self.stage.send(envelopes, structured=structured)
+        self.environment.send(envelopes, structured=structured)
         self.pending = [envelope for envelope in self.pending if envelope not in envelopes]
         self.delivered += envelopes
 
@@ -332,10 +332,10 @@ class History(stateful.RuleBasedStateMachine):
     @step(alone, lambda self: self.changed, dry=st.booleans())
     def reconcile(self, dry: bool) -> None:
         """Reconcile, which may be refused; ``dry``: see before that what it would do, and that it does."""
-        before, lost, live = self.stage.tables.all(), *self._lost()
-        said = self.stage.reconcile(dry_run=True) if dry else None
-        assert not dry or self.stage.tables.all() == before, "a dry run has written something"
-        done = self.stage.reconcile()
+        before, lost, live = self.environment.tables.all(), *self._lost()
+        said = self.environment.reconcile(dry_run=True) if dry else None
+        assert not dry or self.environment.tables.all() == before, "a dry run has written something"
+        done = self.environment.reconcile()
         if done.outcome == "refused":
             assert said is None or said.outcome == "refused", said
             assert self.rewound or (lost > reconciliation.FEW and lost > live / 5), done
@@ -343,13 +343,13 @@ class History(stateful.RuleBasedStateMachine):
             assert lost <= reconciliation.FEW or lost <= live / 5, f"{lost} of {live} were deleted"
             assert done.outcome in ("clean", "repaired"), done
             assert said is None or _numbers(done) == _numbers(said), f"the dry run said {said}, and then came {done}"
-            ledger.equal(self.stage.tables, self.world)
+            ledger.equal(self.environment.tables, self.cluster)
             self.changed = False
 
     def _lost(self) -> tuple[int, int]:
         """Return how many machines live that are not in the cluster, and how many live."""
-        live = self.stage.tables.live().keys()
-        return len(live - self.world.machines().keys()), len(live)
+        live = self.environment.tables.live().keys()
+        return len(live - self.cluster.machines().keys()), len(live)
 
     @step(
         alone,
@@ -360,51 +360,53 @@ class History(stateful.RuleBasedStateMachine):
     )
     def reconcile_in_vain(self, fault: Fault, after: int, of: kubernetes.Resource) -> None:
         """Let a list fail, unless it ends before that."""
-        known = self.stage.tables.query("SELECT uid FROM clusters WHERE uid IS NOT NULL")
-        before = self.stage.tables.all()
+        known = self.environment.tables.query("SELECT uid FROM clusters WHERE uid IS NOT NULL")
+        before = self.environment.tables.all()
         if fault is Fault.ANOTHER and not known:
             return
         with self._befallen(fault, after, of):
-            done = self.stage.reconcile()
+            done = self.environment.reconcile()
         if fault is Fault.ANOTHER:
-            assert (done.outcome, self.stage.tables.all()) == ("refused", before), "it took another cluster for its own"
+            assert (done.outcome, self.environment.tables.all()) == ("refused", before), (
+                "it took another cluster for its own"
+            )
         if done.outcome in ("clean", "repaired"):
-            ledger.equal(self.stage.tables, self.world)
+            ledger.equal(self.environment.tables, self.cluster)
 
     @step(alone, lambda self: self.weather is not Weather.HONEST, force=st.booleans(), accept_rewind=st.booleans())
     def begin(self, force: bool, accept_rewind: bool) -> None:
         """Begin a reconcile beside; what changes while it lists counts from when it began, which is not honest."""
         self.blamed = False
-        self.stage.begin(self.beside.append, force=force, accept_rewind=accept_rewind)
+        self.environment.begin(self.beside.append, force=force, accept_rewind=accept_rewind)
 
     @step(stopped, steps=st.integers(1, 25))
     def go_on(self, steps: int) -> None:
         """Let it make some steps."""
         for _ in range(steps):
-            if not self.stage.gate.step():
+            if not self.environment.pause_points.step():
                 break
 
     @step(stopped)
     def let_end(self) -> None:
         """Let it come to its end."""
-        self.stage.let_end()
+        self.environment.let_end()
 
     @step(stopped, reply=st.booleans())
     def interrupt(self, reply: bool) -> None:
         """Kill it; or only let it lose the answer to a statement that was executed."""
         self.blamed = True
         if reply:
-            self.stage.relay.lose_reply = True
-            self.stage.gate.step()
+            self.environment.relay.lose_reply = True
+            self.environment.pause_points.step()
         else:
-            self.stage.kill()
+            self.environment.kill()
 
     # The database
 
     @step(lambda self: self.weather is not Weather.HONEST, where=PLACES, how=st.sampled_from(Spoil))
     def spoil(self, where: model_cluster.Place, how: Spoil) -> None:
         """Let a row be wrong."""
-        self.stage.tables.spoil(where, how.columns)
+        self.environment.tables.spoil(where, how.columns)
         self.buried = self.buried or how is Spoil.DEAD
         if how is Spoil.FORGOTTEN:
             gone = (kubernetes.VMS, where)
@@ -417,7 +419,7 @@ class History(stateful.RuleBasedStateMachine):
         """Let Postgres crash."""
         self.crashes += 1
         self.blamed = True
-        self.stage.crash()
+        self.environment.crash()
 
     # The claims
 
@@ -427,10 +429,10 @@ class History(stateful.RuleBasedStateMachine):
             assert "unexpected" not in str(run.error), run
             assert run.outcome != "failed" or self.blamed or run.seconds > PATIENCE, run
         self.beside.clear()
-        tables = self.stage.tables
+        tables = self.environment.tables
         rows = tables.all()
         if rows != self.known:
-            states = ledger.was_true(tables, rows - self.known, self.told, self.world, strict=self._strict)
+            states = ledger.was_true(tables, rows - self.known, self.told, self.cluster, strict=self._strict)
             ledger.consistent(tables)
             self.known = rows
             self._never_back(states)
@@ -455,31 +457,31 @@ class History(stateful.RuleBasedStateMachine):
 
     def settle(self) -> None:
         """Let what runs end, reconcile, and let all arrive that was on its way: the ledger equals the cluster."""
-        self.stage.let_end()
+        self.environment.let_end()
         self.claim()
         self._reconcile_at_last()
         for envelope in sorted(self.pending, key=lambda envelope: envelope.id):
             self._deliver([envelope])
         self.claim()
-        if self.buried or (self.rewound and self.stage.tables.epochs() == self.epochs):
+        if self.buried or (self.rewound and self.environment.tables.epochs() == self.epochs):
             self._reconcile_at_last()  # nobody noticed, and then late events from before may say what was
-        ledger.equal(self.stage.tables, self.world)
-        ledger.kept(self.stage.tables, self.delivered)
-        past.as_histories_say(self.stage.tables)
+        ledger.equal(self.environment.tables, self.cluster)
+        ledger.kept(self.environment.tables, self.delivered)
+        past.as_histories_say(self.environment.tables)
         if self.weather is Weather.HONEST:
-            past.as_it_was(self.stage.tables, self.world)
-        again = self.stage.reconcile()
+            past.as_it_was(self.environment.tables, self.cluster)
+        again = self.environment.reconcile()
         assert again.outcome == "clean", again
-        ledger.equal(self.stage.tables, self.world)
+        ledger.equal(self.environment.tables, self.cluster)
 
     def _reconcile_at_last(self) -> None:
-        done = self.stage.reconcile(force=True, accept_rewind=self.rewound)
+        done = self.environment.reconcile(force=True, accept_rewind=self.rewound)
         assert done.outcome in ("clean", "repaired"), done
-        ledger.equal(self.stage.tables, self.world)
+        ledger.equal(self.environment.tables, self.cluster)
 
     @contextlib.contextmanager
     def _befallen(self, fault: Fault, after: int, of: kubernetes.Resource) -> Iterator[None]:
-        api = self.stage.api
+        api = self.environment.api
         uid = api.uid
         match fault:
             case Fault.EXPIRED:
@@ -503,7 +505,7 @@ def _numbers(done: reconciliation.Run) -> tuple[Any, ...]:
     return done.outcome, done.seen, done.missed_adds, done.missed_updates, done.missed_deletes, done.instances
 
 
-def play(on: environment.Stage, *, histories: int, steps: int, anew: bool) -> None:
+def play(on: environment.Environment, *, histories: int, steps: int, anew: bool) -> None:
     """Play random histories; ``anew``: others each time, else always the same."""
     stateful.run_state_machine_as_test(
         lambda: History(on),  # type: ignore[arg-type]  # as Hypothesis documents

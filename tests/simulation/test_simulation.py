@@ -25,8 +25,8 @@ WEB = ("blue", "web")
 
 
 @pytest.fixture(scope="module")
-def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[environment.Stage]:
-    """A stage with a Postgres of its own, which may crash; it never loses power, so it need not sync."""
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[environment.Environment]:
+    """An environment with a Postgres of its own, which may crash; it never loses power, so it need not sync."""
     folder: pathlib.Path = tmp_path_factory.mktemp("simulation")
     server = embedded_postgres.Postgres(folder / "postgres", settings={"fsync": "off"})
     server.start()
@@ -37,7 +37,7 @@ def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[environment.Stage]:
 
 
 @pytest.fixture
-def history(on: environment.Stage) -> rules.History:
+def history(on: environment.Environment) -> rules.History:
     """A history that nothing has happened in yet."""
     return rules.History(on)
 
@@ -47,7 +47,7 @@ def create(history: rules.History, fate: Fate = Fate.TOLD, instancetype: str | N
     history.create(where=WEB, instancetype=instancetype, kept=False, fate=fate, shape=Shape.WHOLE)
 
 
-def test_after_a_reconcile_the_ledger_equals_the_cluster(on: environment.Stage) -> None:
+def test_after_a_reconcile_the_ledger_equals_the_cluster(on: environment.Environment) -> None:
     """And before that it is never ahead of it; over random histories.
 
     Each night plays others. A change is played the same ones, so that it is refused for what it changed.
@@ -72,7 +72,7 @@ def test_late_events_from_before_a_restore_do_not_return(history: rules.History)
     history.change(one=0, patch={"spec": {"runStrategy": "Halted"}}, fate=Fate.LATE, shape=Shape.WHOLE)
     history.restore(back=3)
     history.settle()
-    assert len(history.stage.tables.epochs()) == 1
+    assert len(history.environment.tables.epochs()) == 1
 
 
 def test_what_changes_while_a_list_runs_is_not_set_back(history: rules.History) -> None:
@@ -80,12 +80,12 @@ def test_what_changes_while_a_list_runs_is_not_set_back(history: rules.History) 
     create(history)
     history.begin(force=False, accept_rewind=False)
     for shape in (Shape.WHOLE, Shape.BARE):
-        while not any("virtualmachines?" in call for call in history.stage.api.calls):
+        while not any("virtualmachines?" in call for call in history.environment.api.calls):
             history.go_on(steps=1)
         history.change(one=0, patch={"metadata": {"labels": {"seen": shape.name}}}, fate=Fate.TOLD, shape=shape)
     history.create(where=("blue", "new"), instancetype=None, kept=False, fate=Fate.TOLD, shape=Shape.BARE)
     history.let_end()
-    assert set(history.stage.tables.live()) == {WEB, ("blue", "new")}
+    assert set(history.environment.tables.live()) == {WEB, ("blue", "new")}
     history.settle()
 
 
@@ -104,7 +104,7 @@ def test_a_lost_answer_is_no_lost_row(history: rules.History) -> None:
     """The statement was executed, and the reconcile does not know."""
     create(history, Fate.LOST)
     history.begin(force=False, accept_rewind=False)
-    while history.stage.gate.running:
+    while history.environment.pause_points.running:
         history.interrupt(reply=True)
     history.settle()
 
