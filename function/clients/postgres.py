@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import pathlib
 import random
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +26,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from function import errors
+from function.clients import deadline, resolver
 
 Connection = psycopg2.extensions.connection
 Cursor = psycopg2.extensions.cursor
@@ -74,33 +75,14 @@ class Conflict(Exception):
     """Postgres chose this transaction to give way; it is tried again."""
 
 
-class _Deadline(threading.local):
-    """When the call of this thread must have its answer, on the monotonic clock."""
-
-    at: float = float("inf")
-
-
-_deadline = _Deadline()
-
-
-@contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Let this thread wait no longer than that for a server; a frozen one says nothing itself."""
-    _deadline.at = time.monotonic() + seconds
-    try:
-        yield
-    finally:
-        _deadline.at = float("inf")
-
-
 def _wait(connection: Connection) -> None:
-    """Wait for the server as libpq asks, until the deadline; psycopg2 calls this wherever it would block."""
+    """Wait for the server as libpq asks, until the call's deadline; psycopg2 calls this wherever it would block."""
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
         events = select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
         poller = select.poll()
         poller.register(connection.fileno(), events)
-        left = _deadline.at - time.monotonic()
-        if not poller.poll(None if left == float("inf") else max(left, 0) * 1000):
+        left = deadline.left()
+        if not poller.poll(None if left == math.inf else left * 1000):
             raise psycopg2.OperationalError("no answer in time")
 
 
@@ -164,8 +146,8 @@ def connect(keywords: Mapping[str, Any]) -> Connection:
     return connection
 
 
-def resolved(keywords: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Return libpq's keywords with the addresses of their hosts.
+def resolved(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return libpq's keywords with the addresses of their hosts; one that cannot be resolved in time is left out.
 
     libpq would look a name up in C code that blocks, for as long as the resolver takes: under gevent the whole worker.
     The name stays, for the certificate. A host of several addresses becomes several hosts, which libpq tries in turn.
@@ -176,32 +158,21 @@ def resolved(keywords: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     hosts = str(given["host"]).split(",")
     ports = str(given.get("port") or "").split(",")
     ports = ports if len(ports) == len(hosts) else ports * len(hosts)
-    end = time.monotonic() + seconds
-    found = [
-        (host, address, port)
-        for host, port in zip(hosts, ports, strict=True)
-        for address in _addresses(host, end - time.monotonic())
-    ]
+    found = [(host, address, port) for host, port in zip(hosts, ports, strict=True) for address in _addresses(host)]
     if not found:
         raise psycopg2.OperationalError("no host has an address")
     given["host"], given["hostaddr"], given["port"] = (",".join(each) for each in zip(*found, strict=True))
     return {key: value for key, value in given.items() if value}
 
 
-def _addresses(host: str, seconds: float) -> list[str]:
-    """Return the addresses of a name, none where the resolver does not answer in time; a socket's folder has none."""
+def _addresses(host: str) -> list[str]:
+    """Return the addresses of a host; a socket's folder has none, which is ``""``."""
     if not host or host[0] in "/@":
         return [""]
-    answers: list[str] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError, UnicodeError):
-            answers.extend(str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
-
-    asking = threading.Thread(target=ask, daemon=True)  # nothing else can be waited for with an end
-    asking.start()
-    asking.join(max(0.0, seconds))
-    return list(dict.fromkeys(answers))
+    try:
+        return resolver.addresses(host)
+    except resolver.Unresolved:
+        return []
 
 
 class Database:
@@ -263,20 +234,21 @@ class Database:
         raise errors.DatabaseUnavailable(f"the database reported a conflict {CONFLICT_ATTEMPTS} times in a row")
 
     def _attempt(self, work: Callable[[Cursor], T], end: float) -> T:
-        try:
-            with translated():
-                connection = self._connect(end)
-                _deadline.at = min(end, time.monotonic() + STATEMENT_SECONDS + 1)
-                with connection.cursor() as cursor:
-                    return work(cursor)
-        finally:
-            _deadline.at = float("inf")  # this thread may have other connections, with waits of their own
+        with translated(), deadline.until(end):
+            connection = self._connect()
+            with deadline.within(STATEMENT_SECONDS + 1), connection.cursor() as cursor:
+                return work(cursor)
 
-    def _connect(self, end: float) -> Connection:
+    def _connect(self) -> Connection:
         if self._connection is not None and not self._connection.closed:
             return self._connection
-        _deadline.at = min(end, time.monotonic() + CONNECT_SECONDS)
-        connection = connect(resolved(self._keywords, _deadline.at - time.monotonic()))
+        with deadline.within(CONNECT_SECONDS):
+            self._connection = self._opened()
+        log.info("connected to the database", extra={"action": "database.connected"})
+        return self._connection
+
+    def _opened(self) -> Connection:
+        connection = connect(resolved(self._keywords))
         try:
             with connection.cursor() as cursor:
                 cursor.execute(SESSION)
@@ -286,8 +258,6 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        log.info("connected to the database", extra={"action": "database.connected"})
-        self._connection = connection
         return connection
 
     def _check_schema(self, cursor: Cursor) -> None:

@@ -231,15 +231,15 @@ def test_the_state_misses_a_table_and_a_right(url: str, table: str) -> None:
 
 def test_hosts_are_looked_up_before_libpq_would() -> None:
     """Names become addresses beside the name; sockets, addresses that are given and libpq's own are left alone."""
-    found = postgres.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"}, 5)
+    found = postgres.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"})
     assert "127.0.0.1" in found["hostaddr"].split(",")
     assert set(found["host"].split(",")) == {"localhost"}
     assert set(found["port"].split(",")) == {"5433"}
     assert (found["user"], found["password"], found["dbname"], found["sslmode"]) == ("u", "p", "n", "prefer")
-    two = postgres.resolved({"host": "localhost,127.0.0.1", "port": "1,2"}, 5)
+    two = postgres.resolved({"host": "localhost,127.0.0.1", "port": "1,2"})
     assert list(zip(two["host"].split(","), two["port"].split(","), strict=True))[-1] == ("127.0.0.1", "2")
     for given in ({"host": "/run/postgres"}, {"host": "x", "hostaddr": "10.0.0.1"}, {"dbname": "n"}):
-        assert postgres.resolved(given, 5) == given
+        assert postgres.resolved(given) == given
 
 
 def test_a_name_that_is_none_is_an_error_in_time() -> None:

@@ -22,7 +22,7 @@ import psycopg2
 import psycopg2.errors
 
 from function import errors
-from function.clients import kubernetes, postgres, statements
+from function.clients import deadline, kubernetes, postgres, statements
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
 
@@ -194,8 +194,8 @@ class Lists:
 
     def open(self) -> None:
         """Connect."""
-        with postgres.translated(), postgres.within(postgres.CONNECT_SECONDS):
-            self._connection = postgres.connect(postgres.resolved(self._keywords, postgres.CONNECT_SECONDS))
+        with postgres.translated(), deadline.within(postgres.CONNECT_SECONDS):
+            self._connection = postgres.connect(postgres.resolved(self._keywords))
             self._prepared.clear()
             with self._connection.cursor() as cursor:
                 cursor.execute(SESSION)
@@ -321,7 +321,7 @@ class Lists:
             if self._connection is None or self._connection.closed:
                 raise errors.DatabaseUnavailable("the connection to the database was lost")
             try:
-                with _translated(), postgres.within(STATEMENT_SECONDS + 1), self._connection.cursor() as cursor:
+                with _translated(), deadline.within(STATEMENT_SECONDS + 1), self._connection.cursor() as cursor:
                     self._prepare(cursor, name)
                     cursor.execute(call, {"cluster": self._cluster, **parameters})
                     return cursor.fetchall() if cursor.description else []
