@@ -181,7 +181,6 @@ def configuration(level: str) -> dict[str, object]:
             "gunicorn.access": {"level": "WARNING", "propagate": True},
             "yoyo": {"level": "WARNING"},
             # These would log urls, and a webhook's url is a secret.
-            "urllib3": {"level": "CRITICAL"},
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
         },

@@ -53,12 +53,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from function.clients import kubernetes
+from tests import cluster
 
 Object = kubernetes.Object
 Key = tuple[kubernetes.Resource, str, str]
 """Resource, namespace ('' where the cluster is the scope) and name."""
 
-TOKEN = "kube-token-of-the-test"
+TOKEN = cluster.TOKEN
 RESOURCES = (
     kubernetes.HPAS,
     kubernetes.SECRETS,
@@ -339,16 +340,7 @@ class ApiServer(Cluster):
     def kubeconfig(self, folder: pathlib.Path, token: str = TOKEN) -> str:
         """Write a KUBECONFIG file; return its path."""
         path = folder / f"kubeconfig-{self.port}"
-        path.write_text(
-            json.dumps(
-                {
-                    "current-context": "test",
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                    "clusters": [{"name": "test", "cluster": {"server": self.url}}],
-                    "users": [{"name": "test", "user": {"token": token}}],
-                }
-            )
-        )
+        path.write_text(json.dumps(cluster.kubeconfig(self.url, token)))
         return str(path)
 
     def answer(self, path: str, authorization: str) -> Reply:

@@ -62,16 +62,7 @@ class Cluster:
     def kubeconfig(self, folder: pathlib.Path, token: str = TOKEN) -> str:
         """Write a KUBECONFIG file; return its path."""
         path = folder / "kubeconfig"
-        path.write_text(
-            json.dumps(
-                {
-                    "current-context": "test",
-                    "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-                    "clusters": [{"name": "test", "cluster": {"server": self.server.url_for("")}}],
-                    "users": [{"name": "test", "user": {"token": token}}],
-                }
-            )
-        )
+        path.write_text(json.dumps(kubeconfig(self.server.url_for(""), token)))
         return str(path)
 
     def _answer(self, request: werkzeug.Request) -> werkzeug.Response:
@@ -83,6 +74,16 @@ class Cluster:
                 return _status(status)
         found = self.objects.get(request.path)
         return _status(404) if found is None else werkzeug.Response(json.dumps(found), 200, mimetype="application/json")
+
+
+def kubeconfig(url: str, token: str = TOKEN) -> dict[str, Any]:
+    """Return what a KUBECONFIG file says of an API at that address."""
+    return {
+        "current-context": "test",
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "clusters": [{"name": "test", "cluster": {"server": url}}],
+        "users": [{"name": "test", "user": {"token": token}}],
+    }
 
 
 def any_path() -> Any:

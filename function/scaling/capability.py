@@ -157,7 +157,7 @@ class Scaling:
     def _the_sender(self) -> sender.Sender:
         with self._lock:
             if self._sender is None:
-                from function.scaling import sender  # requests is imported by the first notice, not by each start
+                from function.scaling import sender  # the first notice imports the HTTP client, not each start
 
                 policy = address_policy.Policy(
                     denied=address_policy.Rules.read(self._webhooks.denied_hosts),

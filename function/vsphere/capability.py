@@ -71,7 +71,7 @@ class Mirror:
     def _door(self) -> operations.Operations:
         with self._lock:
             if self._operations is None:
-                from function.vsphere import operations  # requests is imported by the first mark, not by each start
+                from function.vsphere import operations  # the first mark imports the HTTP client, not each start
 
                 if self._access is None:
                     raise errors.Refused(NOT_CONFIGURED)

@@ -187,7 +187,7 @@ def test_without_a_database_one_process_remembers(start: Start) -> None:
 
 def test_a_start_needs_no_http_client() -> None:
     """The first mark imports it: a function that scales from zero for another event does not wait for that."""
-    code = "import sys, function; function.create_app(); sys.exit('requests' in sys.modules)"
+    code = "import sys, function; function.create_app(); sys.exit('httpcore2' in sys.modules)"
     environ = processes.clean({"VROPS_URL": "ops.example", "VROPS_USER": "u", "VROPS_PASSWORD": "p"})
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=False).returncode == 0
 

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from function import settings, wiring
-from tests import suite_api, vsphere
+from tests import certificates, suite_api, vsphere
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A certificate that signed itself, as appliances have, with its key in the same file."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl is not here to make a certificate")
-    file = tmp_path_factory.mktemp("tls") / "operations.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    )
-    subprocess.run([*command.split(), "-keyout", file, "-out", f"{file}.crt"], check=True, capture_output=True)
-    file.write_text(file.read_text() + pathlib.Path(f"{file}.crt").read_text())
-    return file
+    return certificates.made(tmp_path_factory.mktemp("tls"), "DNS:localhost")
 
 
 @pytest.fixture

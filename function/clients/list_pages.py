@@ -1,0 +1,128 @@
+"""The pages of a list of the Kubernetes API: whether each is what it should be, and where the list must end; pure.
+
+From what a list lacks it follows that objects were deleted, so a list of which anything is odd is no list: it raises
+before any of the page is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from function import errors
+
+if TYPE_CHECKING:
+    from function.clients import kubernetes
+
+Object = dict[str, Any]
+"""A Kubernetes object as JSON says it."""
+
+LAST_VERSION = 2**62
+"""The least version that is not plausible: etcd counts writes in an int64, and other stores nanoseconds since 1970.
+
+Neither comes to the upper half of an int64 in this century, and a version from there would outrank whatever follows.
+"""
+MOST_OBJECTS = 1_000_000
+"""In a list; their names take some 125 bytes each."""
+MOST_EMPTY = 100
+"""Pages without objects in a list; the API sends none where nothing is selected."""
+LONGEST_SECONDS = 3600.0
+"""For a list; the API server forgets its moment after five to ten minutes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A page of a list; every page of one list has its ``resource_version``.
+
+    Each item has metadata with a name and, where its kind has one, a namespace.
+    ``remaining`` is how many objects come after it, where the API says so: an estimate.
+    Objects of built-in kinds, unlike KubeVirt's, lack apiVersion and kind in a list.
+    """
+
+    items: list[Object]
+    resource_version: int
+    remaining: int | None
+
+
+def read(resource: kubernetes.Resource, said: Any) -> tuple[Page, str]:
+    """Return the page that an answer says, and the token of the next one, '' after the last.
+
+    Raises :class:`errors.Unavailable` for what is no page of this resource.
+    """
+    if not isinstance(said, dict) or said.get("kind") != f"{resource.kind}List":
+        raise damaged(resource, f"is no {resource.kind}List")
+    metadata, items = said.get("metadata"), said.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise damaged(resource, "has no items that are objects")
+    if not isinstance(metadata, dict):
+        raise damaged(resource, "has no metadata")
+    for item in items:
+        _check(resource, item)
+    following, remaining = metadata.get("continue") or "", metadata.get("remainingItemCount")
+    if not isinstance(following, str):
+        raise damaged(resource, "has a continue token that is no text")
+    if not isinstance(remaining, int):
+        remaining = None
+    if remaining and not following:
+        raise damaged(resource, f"ends with {remaining} objects missing")
+    return Page(items, _version(resource, metadata), remaining), following
+
+
+def _version(resource: kubernetes.Resource, metadata: Object) -> int:
+    version = metadata.get("resourceVersion")
+    if not (isinstance(version, str) and re.fullmatch(r"[1-9][0-9]{0,18}", version) and int(version) < LAST_VERSION):
+        raise damaged(resource, "has no resourceVersion that is a number of a plausible size")
+    return int(version)
+
+
+def _check(resource: kubernetes.Resource, item: Object) -> None:
+    """Raise for an item that is no object of the resource; a built-in kind is said once, for the list."""
+    group, _, version = str(item.get("apiVersion", resource.api_version)).rpartition("/")
+    if not version or (group, item.get("kind", resource.kind)) != (resource.group, resource.kind):
+        raise damaged(resource, "holds an object of another kind")
+    metadata = item.get("metadata")
+    place = [metadata.get("name"), metadata.get("namespace")] if isinstance(metadata, dict) else []
+    needed = place if resource.namespaced else place[:1]
+    if not needed or not all(isinstance(part, str) and part and {"/", "\x00"}.isdisjoint(part) for part in needed):
+        raise damaged(resource, "holds an object without a name")
+
+
+class Progress:
+    """How far a list was read; one for each list.
+
+    limit: how many objects a page is asked for with.
+    """
+
+    def __init__(self, resource: kubernetes.Resource, limit: int) -> None:
+        self.limit = limit
+        self._resource = resource
+        self._version: int | None = None
+        self._token = ""
+        self._seen: set[str] = set()
+        self._empty = 0
+        self._end = time.monotonic() + LONGEST_SECONDS
+
+    def add(self, page: Page, following: str) -> None:
+        """Count a page, and the token of the one that follows it.
+
+        Raises :class:`errors.Unavailable` where it belongs to another list, and where the list does not come to an end.
+        """
+        if self._version not in (None, page.resource_version):
+            raise damaged(self._resource, "changed its resourceVersion from one page to the next")
+        if following and following == self._token:
+            raise damaged(self._resource, "does not go on")
+        self._version, self._token = page.resource_version, following
+        self._empty += not page.items
+        count = len(self._seen) + len(page.items)
+        self._seen.update(f"{item['metadata'].get('namespace')}/{item['metadata']['name']}" for item in page.items)
+        if len(self._seen) != count:
+            raise damaged(self._resource, "holds an object twice")
+        if count > MOST_OBJECTS or self._empty > MOST_EMPTY or time.monotonic() > self._end:
+            raise damaged(self._resource, "does not come to an end")
+
+
+def damaged(resource: kubernetes.Resource, problem: str) -> errors.Unavailable:
+    """Return the error for a list of which something is odd."""
+    return errors.Unavailable(f"the Kubernetes API's list of {resource.plural} {problem}")

@@ -1,0 +1,182 @@
+"""The session with Operations (vRealize, Aria, VCF): its token, and one call of its suite-api.
+
+One token for the process. It is acquired at the first use, kept, renewed once where a call is answered 401, never on
+403, and released at the end.
+Every call ends within VROPS_TIMEOUT, whatever the network or a server that drips does.
+Answers are read as JSON only where they say 2xx, because errors may be HTML. What the server says is never passed on:
+it may quote what we sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+from function import errors, settings
+from function.clients import http
+
+log = logging.getLogger(__name__)
+
+API = "/suite-api/api"
+MOST_BYTES = 16 * 2**20
+"""A page of 1,000 hosts is 4 MB."""
+RELEASE_SECONDS = 3.0
+UNTRUSTED = "the certificate of Operations cannot be verified: name its CA in VROPS_CA_FILE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What is asked; the path begins behind that of the API."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None = None
+    body: Mapping[str, str] | None = None
+
+
+class Session:
+    """Makes calls; ``end`` of each is the monotonic time at which the event gives up."""
+
+    def __init__(self, access: settings.OperationsAccess, part: settings.Operations) -> None:
+        self._access = access
+        self._url = urllib.parse.urlsplit(access.url + API)
+        self._timeout = part.timeout
+        self._auth_source = part.auth_source
+        self._scheme = part.token_scheme
+        insecure = part.insecure
+        self._client = http.Client(http.trusting_anybody() if insecure else http.trusting(part.ca_file))
+        self._login = threading.Lock()
+        self._token: str | None = None
+        self._refusals = 0
+        self.state = "not answered yet"
+        """What the last call came to: "ok", or a sentence."""
+
+    def call(self, call: Call, what: str, end: float, *, unless: int | None = None) -> http.Answer:
+        """Return the answer to an authorised call if it says 2xx, or the status ``unless``.
+
+        ``what`` names the call in the error's sentence.
+        """
+        try:
+            token = self._acquired(end)
+            answer = self._send(call, end, token)
+            if answer.status == 401:
+                token = self._acquired(end, instead_of=token)
+                answer = self._send(call, end, token)
+            if answer.status == 401:
+                raise self._refused("Operations refuses the token that it has just given: is VROPS_TOKEN_SCHEME right?")
+            self._refusals = 0
+            if answer.status != unless:
+                _check(answer, what)
+        except errors.VmledgerError as exc:
+            self.state = str(exc)
+            raise
+        self.state = "ok"
+        return answer
+
+    def read(self, call: Call, what: str, end: float) -> dict[str, Any]:
+        """Return the object that the answer to a call holds."""
+        return content(self.call(call, what, end), what)
+
+    def close(self) -> None:
+        """Release the token, so that it does not live on for hours; a failure is only logged."""
+        token, self._token = self._token, None
+        if token is not None:
+            try:
+                self._send(Call("POST", "/auth/token/release"), time.monotonic() + RELEASE_SECONDS, token)
+            except errors.VmledgerError as exc:
+                log.info("the token was not released: %s", exc, extra={"action": "operations.release"})
+        self._client.close()
+
+    def _acquired(self, end: float, *, instead_of: str | None = None) -> str:
+        """Return the token, acquired where there is none; or a new one instead of one that does not work any more."""
+        if not self._login.acquire(timeout=max(end - time.monotonic(), 0)):
+            raise errors.Unavailable("Operations did not let us in in time")
+        try:
+            if self._token is None or self._token == instead_of:
+                self._token = None
+                self._token = self._acquire(end)
+            return self._token
+        finally:
+            self._login.release()
+
+    def _acquire(self, end: float) -> str:
+        body = {"username": self._access.user, "password": self._access.password}
+        if self._auth_source:
+            body["authSource"] = self._auth_source
+        answer = self._send(Call("POST", "/auth/token/acquire", body=body), end)
+        if answer.status in (400, 401):  # some versions say 400 for an authSource that is not there
+            raise self._refused(
+                "Operations refuses the login: are VROPS_USER, VROPS_PASSWORD and VROPS_AUTH_SOURCE right?"
+            )
+        _check(answer, "the login")
+        token = content(answer, "the login").get("token")
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
+            raise errors.Unavailable("Operations answered the login without a token")
+        return token
+
+    def _refused(self, sentence: str) -> errors.VmledgerError:
+        """Return the error for a refused login: it may be for now; the second time it is taken for good."""
+        self._refusals += 1
+        return errors.Unavailable(sentence) if self._refusals == 1 else errors.Refused(sentence)
+
+    def _send(self, call: Call, end: float, token: str | None = None) -> http.Answer:
+        """Send one request, and return whatever is answered; raise where nothing is."""
+        seconds = min(self._timeout, end - time.monotonic())
+        if seconds <= 0:
+            raise errors.Unavailable("Operations is too slow: the event was given up")
+        limits = http.Limits(connect=seconds, seconds=seconds, body_bytes=MOST_BYTES)
+        try:
+            return self._client.ask(self._request(call, token), limits)
+        except http.NoAnswer as exc:
+            sentence = UNTRUSTED if exc.why is http.Why.UNTRUSTED else f"Operations {exc}"
+            raise errors.Unavailable(sentence) from exc
+
+    def _request(self, call: Call, token: str | None) -> http.Request:
+        url = self._url
+        headers = {"Host": url.netloc, "Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"{self._scheme} {token}"
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        return http.Request(
+            method=call.method,
+            scheme=url.scheme,
+            host=url.hostname or "",
+            port=url.port or {"http": 80, "https": 443}[url.scheme],
+            target=url.path + call.path + (f"?{urllib.parse.urlencode(call.query)}" if call.query else ""),
+            headers=headers,
+            body=json.dumps(call.body).encode() if call.body is not None else b"",
+        )
+
+
+def content(answer: http.Answer, what: str) -> dict[str, Any]:
+    """Return the object that the answer holds; a proxy or a booting appliance may have answered with a page."""
+    try:
+        value = answer.json()
+    except http.NoAnswer as exc:
+        if exc.why is not http.Why.NOT_JSON:
+            raise errors.Unavailable(f"Operations {exc}") from exc
+        value = None
+    if not isinstance(value, dict):
+        raise errors.Unavailable(f"Operations answered {what} with something that is not its API's JSON")
+    return value
+
+
+def _check(answer: http.Answer, what: str) -> None:
+    """Raise for an answer that does not say 2xx, by what the sender of the event should do next."""
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    if status >= 500 or status in (408, 429):
+        raise errors.Unavailable(f"Operations answers {what} with {status} for now")
+    if status == 403:
+        raise errors.Refused(f"Operations forbids {what} (403): VROPS_USER lacks the permission")
+    if status < 400:
+        raise errors.Refused(f"Operations redirects {what} ({status}): VROPS_URL is not its own address")
+    raise errors.Refused(f"Operations refuses {what} with {status}")
