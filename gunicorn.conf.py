@@ -22,7 +22,7 @@ logger_class = function.web.gunicorn_worker.Logger
 logger_class.level = _settings.receiver.log_level
 # One for each core. Without a database each remembers for itself what it has applied and sent, so there is only one.
 workers = _settings.receiver.workers or (2 if _settings.database.configured else 1)
-# Requests that a worker takes at once; the rest waits in the socket's backlog.
+# Connections of a worker; near this, the oldest that waits for its sender makes room for the next.
 worker_connections = 512
 # Longer than the idle time of a Broker's connections (Go: 90 s), so that it is not us who closes under a request.
 keepalive = 95
@@ -35,5 +35,6 @@ worker_tmp_dir = "/dev/shm"
 # No remote control of the server: nobody asked for it, and it writes into the home folder.
 control_socket_disable = True
 # A header is an attribute: a storage class list or a subject may be longer than the default of 8190 bytes.
+# All together may have 128 KiB (function/web/heads.py).
 limit_request_field_size = 65536 - 16
 limit_request_fields = 200

@@ -8,6 +8,7 @@
     │   └── TooLarge         larger than MAX_EVENT_BYTES
     ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
     └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
+        ├── TooSlow          the request did not come to its end in time
         ├── DatabaseUnavailable
         ├── ListExpired      the Kubernetes API forgot the moment of a list before it was read to its end
         └── SchemaOutdated   the database lacks migrations that this code needs
@@ -18,6 +19,9 @@ Which status answers which error is decided in one place, :mod:`function.web.app
 """
 
 from __future__ import annotations
+
+UNEXPECTED = "an unexpected error of vmledger; its log says more"
+"""What a sender is told of an error that is not in the tree; the traceback is in the log."""
 
 
 class VmledgerError(Exception):
@@ -46,6 +50,10 @@ class Refused(VmledgerError):
 
 class Unavailable(VmledgerError):
     """Something that is needed does not answer now; sending the event again is right."""
+
+
+class TooSlow(Unavailable):
+    """The request did not come to its end in time; it may come faster when it is sent again."""
 
 
 class DatabaseUnavailable(Unavailable):

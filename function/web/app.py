@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 STATUSES: dict[type[errors.VmledgerError], int] = {
     errors.BadEvent: 400,
     errors.TooLarge: 413,
+    errors.TooSlow: 408,
     errors.Refused: 422,
     errors.Unavailable: 503,
 }
@@ -62,7 +63,7 @@ def create_app(
             outcomes = router.handle(batch)
         except errors.VmledgerError as exc:
             status = status_of(exc)
-            if refused and status < 500:
+            if refused and not isinstance(exc, errors.Unavailable):
                 refused()
             _log_failure(batch, status, str(exc), started)
             return _error(status, str(exc))
@@ -166,6 +167,8 @@ def read_body(environ: Mapping[str, Any], most: int) -> bytes:
     announced = int(environ.get("CONTENT_LENGTH") or -1)  # the server has checked that it is a number
     try:
         body: bytes = environ["wsgi.input"].read(most + 1 if announced < 0 else announced) if announced <= most else b""
+    except TimeoutError as exc:
+        raise errors.TooSlow("the request's body did not come to its end in time") from exc
     except Exception as exc:  # each server has errors of its own for a body that is broken
         raise errors.BadEvent("the request's body cannot be read to its end") from exc
     if max(announced, len(body)) > most:
@@ -220,7 +223,7 @@ def _http_error(exc: werkzeug.exceptions.HTTPException) -> flask.Response:
 def _bug(exc: Exception) -> flask.Response:
     """Answer what nobody expected: our trouble, so the event is sent again, and the traceback goes to the log only."""
     log.error("unexpected error", extra={"action": "request.failed"}, exc_info=exc)
-    return _error(503, "an unexpected error of vmledger; its log says more")
+    return _error(503, errors.UNEXPECTED)
 
 
 def _log_event(event: events.Event, status: int, outcome: str, started: float) -> None:
@@ -250,7 +253,7 @@ def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, star
     log.warning(
         sentence,
         extra={
-            "action": "event.refused" if status < 500 else "event.deferred",
+            "action": "event.deferred" if status in (408, 503) else "event.refused",
             "type": first.type if first else None,
             "object": _object(first) if first else None,
             "id": first.id if first else None,

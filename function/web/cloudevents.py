@@ -21,11 +21,13 @@ from cloudevents.core import exceptions
 from cloudevents.core.v1 import event as sdk
 
 from function import errors, events
+from function.web import heads
 
 _WHOLE: Mapping[str, events.Shape] = {}
 _REQUIRED = ("specversion", "id", "source", "type")
 _CORE = frozenset((*_REQUIRED, "subject", "time", "datacontenttype", "dataschema"))
 """The context attributes of the specification itself; any other is an extension."""
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SIMPLE = (str, int)
 """What an attribute's value may be in JSON; bool is an int."""
 _NAME = re.compile(r"[a-z0-9]+", re.ASCII)
@@ -46,6 +48,8 @@ def from_wsgi(
     shapes: by the attribute ``kind``, what is read of binary mode's data; all of it for the other kinds.
     """
     content_type: str = environ.get("CONTENT_TYPE") or ""
+    if "," in content_type and "," in _QUOTED.sub("", content_type):
+        raise errors.BadEvent("the header Content-Type names more than one type: it may be there once, with one")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type.startswith("application/cloudevents-batch"):
         return _batch(media_type, body)
@@ -54,6 +58,8 @@ def from_wsgi(
         return [_structured(_document(body, "the body"))]
     attributes = header_attributes(environ)
     if attributes:
+        if environ.get(heads.REPEATED):
+            raise errors.BadEvent(f"the header {environ[heads.REPEATED]} is there more than once")
         return [_binary(attributes, content_type, body, shapes.get(attributes.get("kind", "")))]
     if not body:
         raise errors.BadEvent("not a CloudEvent: there are no ce- headers and no body")

@@ -1,4 +1,8 @@
-"""The door for gunicorn: its worker and its logger, as the function needs them; ``gunicorn.conf.py`` names them."""
+"""The door for gunicorn: its worker and its logger, as the function needs them; ``gunicorn.conf.py`` names them.
+
+gunicorn's parser stands between strangers and the application. What is here is the loop around it: which bytes it gets,
+when, and what is answered where it refuses them.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,37 @@ import json
 import logging.config
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import gevent
 import gevent.socket
 import gunicorn.glogging
 import gunicorn.http.errors
+import gunicorn.http.message
+import gunicorn.http.parser
+import gunicorn.http.wsgi
 import gunicorn.workers.ggevent
 
-from function import logs, settings
+from function import errors, logs, settings
+from function.web import connections, heads
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 30
+SEND_SECONDS = 30.0
+"""How long a sender may take to read its answer."""
 LINGER_SECONDS = 1.0
 """How long a refused connection is still read, so that its sender gets the refusal; see :func:`_linger`."""
-LINGER_BYTES = 2**20
+LINGER_BYTES = 16 * 2**20
+TRAILER_BYTES = 8192
+"""Of a chunked body's trailers, which nobody reads here."""
 REFUSALS = {
+    connections.TooSlow: http.HTTPStatus.REQUEST_TIMEOUT,
     gunicorn.http.errors.LimitRequestLine: http.HTTPStatus.REQUEST_URI_TOO_LONG,
     gunicorn.http.errors.LimitRequestHeaders: http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
 }
 """gunicorn's refusals that are not 400."""
+SINGLE = {"CONTENT-LENGTH": "Content-Length", "CONTENT-TYPE": "Content-Type", "HOST": "Host"}
+"""Headers that a request may have once (RFC 9110, section 5.3), as gunicorn's refusal and as people spell them."""
 
 
 class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
@@ -47,12 +60,32 @@ class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not
         """Log nothing."""
 
 
+class Request(gunicorn.http.message.Request):  # type: ignore[misc]  # gunicorn is not typed
+    """A request as gunicorn's parser reads it."""
+
+    def set_body_reader(self) -> None:
+        """Choose how the body is read, with few trailers: gunicorn searches all that has come of them at each read."""
+        self.max_buffer_headers = TRAILER_BYTES
+        super().set_body_reader()
+
+
+class Parser(gunicorn.http.parser.RequestParser):  # type: ignore[misc]  # gunicorn is not typed
+    """gunicorn's parser."""
+
+    mesg_class = Request
+
+
 class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
-    """Ends idle connections at a stop: a Broker keeps some open, and gunicorn would wait all of graceful_timeout."""
+    """Serves connections, each in a greenlet of its own."""
 
     def __init__(self, *arguments: object, **keywords: object) -> None:
         super().__init__(*arguments, **keywords)
-        self._idle: dict[gevent.Greenlet, gevent.Timeout] = {}
+        self._connections = connections.Connections(self.worker_connections)
+        self._limits = connections.Limits(
+            most_line=self.cfg.limit_request_line,
+            most_fields=self.cfg.limit_request_fields,
+            idle_seconds=self.cfg.keepalive,
+        )
         self._served = 0
 
     def load_wsgi(self) -> None:
@@ -71,58 +104,100 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         else:
             write()
 
-    @contextlib.contextmanager
-    def timeout_ctx(self) -> Iterator[None]:
-        """Wait for the next request of a connection."""
-        greenlet = gevent.getcurrent()
-        with super().timeout_ctx() as timeout:
-            self._idle[greenlet] = timeout
-            try:
-                yield
-            finally:
-                del self._idle[greenlet]
+    def handle(self, listener: gevent.socket.socket, client: gevent.socket.socket, address: object) -> None:
+        """Serve a connection to its end."""
+        connection = connections.Connection(client, self._limits)
+        parser = Parser(self.cfg, client, address)
+        parser.unreader = connection
+        self._connections.add(connection)
+        try:
+            with contextlib.suppress(OSError):  # the sender has gone, or rests for too long
+                self._converse(connection, parser, listener.getsockname(), address)
+        finally:
+            self._connections.remove(connection)
+            client.close()
 
-    def handle_request(self, listener: object, request: object, client: gevent.socket.socket, address: object) -> Any:
-        """Serve a request; a body of which nothing comes for a while is broken."""
-        client.settimeout(BODY_SECONDS)
+    def _converse(self, connection: connections.Connection, parser: Parser, listener: object, address: object) -> None:
+        """Answer one request after another; return, or raise OSError, where there can be no more."""
+        try:
+            while connection.await_head():
+                if not self._answer(next(parser), connection, listener, address):
+                    return
+        except gunicorn.http.errors.ParseException as exc:
+            _refuse(connection.sock, REFUSALS.get(type(exc), http.HTTPStatus.BAD_REQUEST), _sentence(exc))
+        except StopIteration:
+            return
+        except Exception:
+            log.exception("unexpected error", extra={"action": "request.failed"})
+            _refuse(connection.sock, http.HTTPStatus.SERVICE_UNAVAILABLE, errors.UNEXPECTED)
+
+    def _answer(self, request: Request, connection: connections.Connection, listener: object, address: object) -> bool:
+        """Answer a request; return whether the connection may bring another."""
+        client = connection.sock
+        response, environ = gunicorn.http.wsgi.create(request, client, address, listener, self.cfg)
+        environ["wsgi.multithread"] = True
+        environ[heads.REPEATED] = heads.repeated([name for name, _ in request.headers])
         self._served += 1
         try:
-            return super().handle_request(listener, request, client, address)
+            pieces = self.wsgi(environ, response.start_response)
         finally:
             self._served -= 1
-            client.settimeout(None)
-
-    def handle_error(self, request: object, client: gevent.socket.socket, address: object, exc: BaseException) -> None:
-        """Refuse what is no HTTP request with a sentence, as the application would; gunicorn answers in HTML."""
-        if not isinstance(exc, gunicorn.http.errors.ParseException):
-            super().handle_error(request, client, address, exc)
-            return
-        status = REFUSALS.get(type(exc), http.HTTPStatus.BAD_REQUEST)
-        sentence = "the request is no HTTP that can be read here: " + status.phrase.lower()
-        body = json.dumps({"error": sentence}).encode()
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        log.warning(sentence, extra={"action": "event.refused", "status": status.value})
-        with contextlib.suppress(OSError):
-            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        is_read = _is_read(request)
+        if not (is_read and self.alive):
+            response.force_close()
+        client.settimeout(SEND_SECONDS)
+        try:
+            for piece in pieces:
+                response.write(piece)
+            response.close()
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+        connection.rest()
+        if not is_read:
             _linger(client)
+        return not response.should_close()
 
     def notify(self) -> None:
-        """Say that the worker lives; gunicorn calls this every second, also while it waits for the end."""
+        """Say that the worker lives; gunicorn calls this every second, also while it waits for the end.
+
+        At a stop it ends the connections that wait for a request: a Broker keeps some open, and gunicorn would wait all
+        of graceful_timeout for them.
+        """
         super().notify()
         if not self.alive:
-            for greenlet in list(self._idle):
-                gevent.get_hub().loop.run_callback(self._end, greenlet)
+            self._connections.end_idle()
 
-    def _end(self, greenlet: gevent.Greenlet) -> None:
-        """End the wait of a connection as its timeout would, unless a request has come just now."""
-        if greenlet in self._idle:
-            greenlet.throw(self._idle[greenlet])
+
+def _is_read(request: Request) -> bool:
+    """Whether the application has read the request's body to its end, so that another request can follow it."""
+    reader = request.body.reader
+    return not (request.body.failed or getattr(reader, "length", 0) or getattr(reader, "parser", None))
+
+
+def _sentence(exc: gunicorn.http.errors.ParseException) -> str:
+    """Return what the sender is told of gunicorn's refusal; never its own words, which quote the request."""
+    header = SINGLE.get(str(getattr(exc, "hdr", "")))
+    if header:
+        return f"the header {header} is not one that can be read here, or is there twice"
+    status = REFUSALS.get(type(exc), http.HTTPStatus.BAD_REQUEST)
+    return "the request is no HTTP that can be read here: " + status.phrase.lower()
+
+
+def _refuse(client: gevent.socket.socket, status: http.HTTPStatus, sentence: str) -> None:
+    """Answer what the application never sees as the application would, and end the connection."""
+    body = json.dumps({"error": sentence}).encode()
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    log.warning(sentence, extra={"action": "event.refused", "status": status.value})
+    client.settimeout(SEND_SECONDS)
+    client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    _linger(client)
 
 
 def _linger(client: gevent.socket.socket) -> None:
-    """End our side of a refused connection, and read on for a moment, within bounds, before gunicorn closes it.
+    """End our side of a connection, and read on for a moment, within bounds, before it is closed.
 
-    A close while bytes still arrive is a reset, and a reset takes the refusal away from a sender that has not read it
+    A close while bytes still arrive is a reset, and a reset takes the answer away from a sender that has not read it
     yet (RFC 9112, section 9.6).
     """
     client.shutdown(socket.SHUT_WR)
@@ -130,6 +205,7 @@ def _linger(client: gevent.socket.socket) -> None:
     with gevent.Timeout(LINGER_SECONDS, False):
         while left > 0 and (read := client.recv(min(left, 65536))):
             left -= len(read)
+            connections.give_way()
 
 
 def starts(_: object, __: object) -> None:
