@@ -38,3 +38,5 @@ control_socket_disable = True
 # All together may have 128 KiB (function/web/heads.py).
 limit_request_field_size = 65536 - 16
 limit_request_fields = 200
+# No header says who sends or by which scheme: nothing here asks for that, and a wrong one would refuse an event.
+forwarded_allow_ips = ""

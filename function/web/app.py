@@ -51,6 +51,7 @@ def create_app(
     refused: called for each request that is refused for good; it takes no time and raises nothing.
     """
     app = flask.Flask("function", static_folder=None)
+    app.url_map.merge_slashes = False  # a redirect to the path with one slash would end as a dead letter
     printer = _printer(configuration.echo)
     most = configuration.receiver.max_event_bytes
 
@@ -100,7 +101,10 @@ def _events_first(receive: Callable[[WSGIEnvironment], flask.Response | None], o
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "POST" or environ["PATH_INFO"] != "/":
+        path = environ["PATH_INFO"]
+        if not path:  # as of http://host, which means the same as http://host/ (RFC 9110, section 4.2.3)
+            path = environ["PATH_INFO"] = "/"
+        if environ["REQUEST_METHOD"] != "POST" or path != "/":
             return others(environ, start_response)
         try:
             response = receive(environ)

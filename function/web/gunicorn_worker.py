@@ -111,21 +111,21 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         parser.unreader = connection
         self._connections.add(connection)
         try:
-            with contextlib.suppress(OSError):  # the sender has gone, or rests for too long
+            with contextlib.suppress(OSError):  # the sender has gone before it was refused
                 self._converse(connection, parser, listener.getsockname(), address)
         finally:
             self._connections.remove(connection)
             client.close()
 
     def _converse(self, connection: connections.Connection, parser: Parser, listener: object, address: object) -> None:
-        """Answer one request after another; return, or raise OSError, where there can be no more."""
+        """Answer one request after another, until there can be no more."""
         try:
             while connection.await_head():
                 if not self._answer(next(parser), connection, listener, address):
                     return
         except gunicorn.http.errors.ParseException as exc:
             _refuse(connection.sock, REFUSALS.get(type(exc), http.HTTPStatus.BAD_REQUEST), _sentence(exc))
-        except StopIteration:
+        except (StopIteration, OSError):  # the sender has gone, or rests for too long
             return
         except Exception:
             log.exception("unexpected error", extra={"action": "request.failed"})
@@ -179,9 +179,9 @@ def _sentence(exc: gunicorn.http.errors.ParseException) -> str:
     """Return what the sender is told of gunicorn's refusal; never its own words, which quote the request."""
     header = SINGLE.get(str(getattr(exc, "hdr", "")))
     if header:
-        return f"the header {header} is not one that can be read here, or is there twice"
+        return f"the header {header} cannot be used here: it may be there once, with one value"
     status = REFUSALS.get(type(exc), http.HTTPStatus.BAD_REQUEST)
-    return "the request is no HTTP that can be read here: " + status.phrase.lower()
+    return "the request is not HTTP that can be read here: " + status.phrase.lower()
 
 
 def _refuse(client: gevent.socket.socket, status: http.HTTPStatus, sentence: str) -> None:

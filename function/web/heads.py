@@ -17,18 +17,18 @@ MOST_BYTES = 128 * 1024
 _LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
-REPEATED = "vmledger.repeated"
-"""Where in a request's environment its server says which header of an attribute is there twice."""
+REPEATED = "HTTP_VMLEDGER_REPEATED"
+"""Where in a request's environment each door says which header of an attribute is there twice."""
 
 
-def repeated(names: Sequence[str]) -> str | None:
-    """Return the header of an attribute that is there twice; WSGI joins its values to one that nobody sent.
+def repeated(names: Sequence[str]) -> str:
+    """Return the header of an attribute that is there twice, and an empty text where none is.
 
-    names: of all headers, in one case.
+    WSGI joins the two values to one that nobody sent. names: of all headers, each in the same case.
     """
     attributes = [name for name in names if name[:3] in ("CE-", "ce-")]
     if len(attributes) == len({*attributes}):
-        return None
+        return ""
     return next(name.lower() for name in attributes if attributes.count(name) > 1)
 
 

@@ -7,11 +7,12 @@ hypercorn comes with func's scaffolding and is imported nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from function import wiring
-from function.web import app
+from function.web import app, heads
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -37,7 +38,7 @@ class Function:
         """Serve one HTTP request; one that breaks off is not served, as if it had not come."""
         body = await self._body(scope, receive)
         if body is not None:
-            await self._asgi(scope, _given(body), send)
+            await self._asgi(_plain(scope), _given(body), send)
 
     def alive(self) -> tuple[bool, str]:
         """Answer GET /health/liveness."""
@@ -65,6 +66,19 @@ class Function:
             if not message.get("more_body"):
                 break
         return body
+
+
+_REPEATED = heads.REPEATED.removeprefix("HTTP_").lower().replace("_", "-").encode()
+_ORIGIN = re.compile(r"\A[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+
+
+def _plain(scope: Message) -> Message:
+    """Return a request's scope as WSGI needs it: the path alone, and in a header of ours what WSGI would hide."""
+    headers = [(name, value) for name, value in scope["headers"] if name != _REPEATED]
+    repeated = heads.repeated([name.decode("latin-1") for name, _ in headers])
+    if repeated:
+        headers.append((_REPEATED, repeated.encode("latin-1")))
+    return {**scope, "path": _ORIGIN.sub("", scope["path"]) or "/", "headers": headers}
 
 
 def _given(body: bytes) -> Receive:

@@ -45,6 +45,17 @@ class Service:
         finally:
             connection.close()
 
+    def raw(self, head: str, body: bytes = b"") -> bytes:
+        """Send bytes as they are, say that there are no more, and read what comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(head.replace("\n", "\r\n").encode() + body)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):  # a server that has seen enough may close at once
+                connection.shutdown(socket.SHUT_WR)
+                while data := connection.recv(65536):
+                    answer += data
+            return answer
+
     def post(self, body: Any = None, **headers: str) -> Reply:
         """Send an event."""
         return self.request("POST", "/", body, {name.replace("_", "-"): value for name, value in headers.items()})

@@ -36,6 +36,8 @@ def service(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[proc
     log = tmp_path_factory.mktemp("log") / "log"
     with processes.gunicorn(log, {"DATABASE_URL": url, "WEB_CONCURRENCY": "1"}) as started:
         yield started
+        assert "unexpected error" not in started.log()
+        assert "Traceback" not in started.log()
 
 
 @contextlib.contextmanager

@@ -250,18 +250,6 @@ def test_a_log_line_tells_each_event_and_holds_no_payload(service: processes.Ser
     assert SECRET not in service.log()
 
 
-def raw(service: processes.Service, head: str, body: bytes = b"") -> bytes:
-    """Send bytes as they are, say that there are no more, and read what comes back."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
-        connection.sendall(head.replace("\n", "\r\n").encode() + body)
-        answer = b""
-        with contextlib.suppress(ConnectionResetError):  # a server that has seen enough may close at once
-            connection.shutdown(socket.SHUT_WR)
-            while data := connection.recv(65536):
-                answer += data
-        return answer
-
-
 OBJECT = "".join(f"ce-{name}: {value}\n" for name, value in {**EVENT, "namespace": "team", "name": "cut"}.items())
 
 
@@ -279,7 +267,7 @@ def test_a_request_that_breaks_off_is_not_taken_for_a_flat_event(
     service: processes.Service, url: str, framing: str, body: bytes
 ) -> None:
     """The headers of a whole object look like one; nothing is stored, and no answer says that it was."""
-    answer = raw(service, f"POST / HTTP/1.1\nHost: x\n{framing}\nContent-Type: application/json\n{OBJECT}\n", body)
+    answer = service.raw(f"POST / HTTP/1.1\nHost: x\n{framing}\nContent-Type: application/json\n{OBJECT}\n", body)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
     assert b"unexpected" not in answer
     assert conftest.execute(url, "SELECT * FROM vm_history WHERE name = 'cut'") == []
@@ -322,7 +310,7 @@ def test_an_event_that_cannot_count_is_done_and_the_log_says_why(service: proces
 def test_what_is_no_http_is_refused_with_a_sentence(url: str, tmp_path: pathlib.Path, status: int, head: str) -> None:
     """By gunicorn's parser, but in our words."""
     with processes.gunicorn(tmp_path / "log", {"DATABASE_URL": url}) as service:
-        lines, _, body = raw(service, head).partition(b"\r\n\r\n")
+        lines, _, body = service.raw(head).partition(b"\r\n\r\n")
     assert lines.startswith(f"HTTP/1.1 {status} ".encode())
     assert list(json.loads(body)) == ["error"]
 

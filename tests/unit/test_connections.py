@@ -106,12 +106,12 @@ def test_an_ended_connection_still_gives_what_has_come() -> None:
 def test_whoever_reads_without_a_pause_lets_others_run() -> None:
     """The loop itself switches only where there is nothing to read."""
     with pair() as (connection, sender):
-        ran: list[float] = []
-        gevent.spawn(lambda: ran.append(time.monotonic()))
         sender.sendall(HEAD)
         assert connection.await_head()
         connection.read()
         sender.sendall(b"body")
+        ran: list[float] = []
+        gevent.spawn(lambda: ran.append(time.monotonic()))
         until = time.monotonic() + 2 * connections.TURN_SECONDS
         while time.monotonic() < until:
             pass

@@ -10,7 +10,7 @@ import pytest
 
 from function import errors, settings
 from function.cli import main
-from function.web import app
+from function.web import app, gunicorn_worker
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -70,7 +70,8 @@ def test_the_settings_page_is_that_of_the_code() -> None:
 def test_the_status_table_is_that_of_the_code() -> None:
     """What each error is answered with, and what Knative does then."""
     told = {int(status): then for _, status, then in table((ROOT / "docs" / "http.md").read_text())}
-    assert set(told) == {204, 405, *app.STATUSES.values()}
+    refused = {status.value for status in gunicorn_worker.REFUSALS.values()}
+    assert set(told) == {200, 204, 404, 405, *refused, *app.STATUSES.values()}
     for error, status in app.STATUSES.items():
         assert told[status] == ("retried" if issubclass(error, errors.Unavailable) else "dead letter")
 
