@@ -74,7 +74,7 @@ def unwrapped(event: events.Event) -> events.Event:
 
     Raises :class:`errors.BadEvent` where the inner event has all that makes an event, and a part of it is wrong.
     """
-    while isinstance(event.data, dict) and _is_event(event.data):
+    while isinstance(event.data, dict) and "specversion" in event.data and _is_event(event.data):
         outer = {name: value for name, value in event.attributes.items() if name not in _CORE}
         try:
             event = _structured({**outer, **event.data})
@@ -84,7 +84,7 @@ def unwrapped(event: events.Event) -> events.Event:
 
 
 def _is_event(data: Mapping[str, events.Json]) -> bool:
-    return "specversion" in data and "metadata" not in data and all(map(data.get, _REQUIRED))
+    return "metadata" not in data and all(map(data.get, _REQUIRED))
 
 
 def _document(body: bytes, what: str) -> dict[str, events.Json]:

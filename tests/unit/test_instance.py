@@ -114,6 +114,15 @@ def test_the_version_may_be_given() -> None:
     assert made.row.resource_version == 5
 
 
+def test_an_object_without_its_version_takes_that_of_the_event() -> None:
+    """As a transform may send it; what the object has itself counts."""
+    bare = running(uid=None, resourceVersion=None, name=None, namespace=None)
+    said = {"name": "n", "namespace": "s", "uid": "by-attribute", "resourceversion": "7", "generation": "3"}
+    given = row(bare, **said)
+    assert (given.name, given.namespace, given.uid, given.resource_version) == ("n", "s", "by-attribute", 7)
+    assert row(running(), **said).resource_version == 5
+
+
 def test_a_delete_is_dated_by_its_event() -> None:
     """Else by the object, else by the epoch; always the same for the same event."""
     ending = running(deletionTimestamp="2026-09-01T00:00:00Z")
@@ -235,8 +244,10 @@ def test_the_controller_is_the_owner() -> None:
 REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("the event holds no VirtualMachineInstance: it has no data", None, {"name": "a", "namespace": "b"}),
     ("it has no data", {}, {}),
-    ("it is no JSON object", [running()], {}),
-    ("it is no JSON object", b"bytes", {}),
+    ("it is not a JSON object", [running()], {}),
+    ("it is not a JSON object", b"bytes", {}),
+    ("it has no metadata", {"name": "a", "namespace": "b"}, {"name": "a", "namespace": "b"}),
+    ("it has no metadata", {"kind": "VirtualMachineInstance", "metadata": None}, {}),
     ("its kind is 'Pod'", {**running(), "kind": "Pod"}, {}),
     ("its apiVersion is 'v1'", {**running(), "apiVersion": "v1"}, {}),
     ("the VirtualMachineInstance has no name", running(name=""), {}),

@@ -270,6 +270,17 @@ def test_the_object_names_itself_else_the_attributes_do(
     assert (given.namespace, given.name, given.uid) == (*place, "u")
 
 
+def test_an_object_without_its_version_takes_that_of_the_event() -> None:
+    """As a transform may send it: the spec as data, and who it is as attributes."""
+    said = {"name": "n", "namespace": "s", "uid": "u", "resourceversion": "7", "generation": "3", "cpucores": "many"}
+    change = vm.change(event({"spec": {"template": {"spec": {"domain": {}}}}}, **said), cluster_name="here")
+    assert change.version == versions.Version(7, None, versions.UPDATE)
+    given = row({"spec": {"template": {"spec": {"domain": {}}}}}, **said)
+    assert (given.name, given.uid, given.resource_version, given.generation) == ("n", "u", 7, 3)
+    own = row({"metadata": {"name": "a", "namespace": "b", "resourceVersion": "5"}}, **said)
+    assert (own.name, own.uid, own.resource_version) == ("a", "u", 5)
+
+
 def test_a_spec_without_a_template_says_no_run_strategy() -> None:
     """Every machine has a template; a part of a spec is not a machine that is halted."""
     assert row(machine(dataVolumeTemplates=[])).run_strategy is None
@@ -419,6 +430,9 @@ FOREIGN: list[Any] = [
     {"items": [machine()]},
     {"spec": {"replicas": 3}},
     {"spec": {"template": {}}},
+    {"spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "a"}]}}}},
+    {"memory": None},
+    {"cpucores": 0, "memory": "0"},
     {"status": {"phase": "Running"}},
     {"metadata": {}},
     {"metadata": {"labels": {"a": "b"}, "generation": 4}},
@@ -450,6 +464,25 @@ def test_what_only_has_a_key_of_a_machine_is_refused(data: Any) -> None:
 def test_flat_fields_in_data_are_known_by_more_than_a_name(data: Any) -> None:
     """One fact beside fields of somebody's own, or known fields alone."""
     assert row(data, name="a", namespace="b").name == "a"
+
+
+@hypothesis.given(
+    data=st.dictionaries(
+        st.sampled_from(["name", "kind", "memory", "cpucores", "network", "generation", "uid", "x", "spec"]),
+        st.none()
+        | st.integers(0, 9)
+        | st.sampled_from(["", "0", "1Gi", "a", {}, {"template": {}}, {"replicas": 1}, {"name": "a"}, [], ["a"]]),
+        min_size=1,
+    )
+)
+def test_no_data_gives_a_row_of_nulls(data: dict[str, Any]) -> None:
+    """Any data beside the attributes that name a machine: a row that says something about it, or a refusal."""
+    try:
+        given = row(data, name="a", namespace="b", kind="VirtualMachine")
+    except errors.BadEvent:
+        return
+    named = {"type", "id", "time", "kind", "name", "namespace", "cluster"}
+    assert [name for name in vm.COLUMNS if name not in named and getattr(given, name) is not None]
 
 
 JSON = st.recursive(

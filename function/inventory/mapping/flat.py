@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from function import errors
+from function import errors, events
 from function.inventory.mapping import fields, quantity
 
 _FACTS = frozenset(("instancetype", "cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network"))
@@ -26,13 +26,13 @@ _CONTAINERS = (dict, list)
 def holds(data: Any) -> bool:
     """Whether data holds the flat fields, as newer versions of the published example send them.
 
-    A name alone is no evidence, because every object has one. Data is flat where all its fields are known and one of
-    them is more than a name, or where it has a fact, and beside it only plain values of somebody's own.
+    That is where all its fields are known, or where it has a fact, and beside it only plain values of somebody's own.
+    A name alone is no evidence, because every object has one.
     """
     if not isinstance(data, dict) or not data.keys().isdisjoint(_OBJECT):
         return False
     if data.keys() <= _KNOWN:
-        return not data.keys().isdisjoint(_FACTS | _VERSION)
+        return True
     return any(data.get(name) for name in _FACTS) and not any(isinstance(value, dict) for value in data.values())
 
 
@@ -55,6 +55,15 @@ def facts(attributes: Attributes) -> dict[str, Any]:
         if not known["memory_bytes"]:
             known["memory"] = known["memory_bytes"] = None
     return known
+
+
+def complete(known: dict[str, Any], event: events.Event) -> None:
+    """Take from the event what its object lacks of name, namespace, uid and version."""
+    known["name"], known["namespace"] = known["name"] or event.name, known["namespace"] or event.namespace
+    for name, column, read in _COLUMNS:
+        value = event.attributes.get(name)
+        if name in _VERSION and value not in (None, "") and known.get(column, "no column") is None:
+            known[column] = read(value, name)
 
 
 def text(attributes: Attributes, name: str) -> str | None:

@@ -59,7 +59,9 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     known = _facts(event)
     if known["owner_uid"] is None:
         return None
-    vm_object.take_name(known, event, KIND)
+    for part in ("name", "namespace"):
+        if not known[part]:
+            raise errors.BadEvent(f"the {KIND} has no {part}")
     known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     asked = known.pop("deleted_at")
     if versions.STEPS[event.type] == versions.DELETE:
@@ -98,14 +100,18 @@ def facts(instance: fields.Object) -> dict[str, Any]:
 
 
 def _facts(event: events.Event) -> dict[str, Any]:
-    match event.data:
-        case dict() as data if data:
-            vm_object.check_kind(data, KIND)
-            return facts(data)
-        case None | {}:
-            raise errors.BadEvent(f"the event holds no {KIND}: it has no data")
-        case _:
-            raise errors.BadEvent(f"the data is no {KIND}: it is no JSON object")
+    data = event.data
+    if data is None or data == {}:
+        raise errors.BadEvent(f"the event holds no {KIND}: it has no data")
+    if not isinstance(data, dict):
+        raise errors.BadEvent(f"the data is not a {KIND}: it is not a JSON object")
+    vm_object.check_kind(data, KIND)
+    if not data.get("metadata"):
+        raise errors.BadEvent(f"the data is not a {KIND}: it has no metadata")
+    known = facts(data)
+    if not (known["name"] and known["namespace"] and known["uid"] and known["resource_version"] is not None):
+        flat.complete(known, event)
+    return known
 
 
 def _owner(metadata: fields.Node) -> str | None:

@@ -63,14 +63,16 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     Raises :class:`errors.BadEvent` where the event can never be a row.
     """
     known, shape = _facts(event)
-    if not (known["name"] and known["namespace"]):
-        vm_object.take_name(known, event, KIND)
+    for part in ("name", "namespace"):
+        if not known[part]:
+            raise errors.BadEvent(f"the {KIND} has no {part}")
     known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     known["kind"] = known["kind"] or flat.text(event.attributes, "kind") or KIND
     asked = known.pop("deleted_at", None)
-    if versions.STEPS[event.type] == versions.DELETE:
-        known["deleted_at"] = event.time or asked or _EPOCH
-    row = VirtualMachine(type=event.type, id=event.id, time=event.time, **known)
+    kind, time = event.type, event.time
+    if versions.STEPS[kind] == versions.DELETE:
+        known["deleted_at"] = time or asked or _EPOCH
+    row = VirtualMachine(type=kind, id=event.id, time=time, **known)
     return ordered(row, shape, number=number)
 
 
@@ -87,14 +89,22 @@ def _facts(event: events.Event) -> tuple[dict[str, Any], int]:
     if not isinstance(data, dict):
         raise errors.BadEvent(f"the data is not a {KIND}: it is not a JSON object")
     if flat.holds(data):
-        return flat.facts({**event.attributes, **data}), versions.FLAT
-    return _object(data), versions.OBJECT
+        known = flat.facts({**event.attributes, **data})
+        if all(known[column] is None for column in known.keys() - {"kind", "name", "namespace"}):
+            raise errors.BadEvent(f"the data is not a {KIND}: it has nothing of one but a name")
+        return known, versions.FLAT
+    known = _object(data)
+    if not (known["name"] and known["namespace"] and known["uid"] and known["resource_version"] is not None):
+        flat.complete(known, event)
+    return known, versions.OBJECT
 
 
 def _object(data: fields.Object) -> dict[str, Any]:
     """Read a VirtualMachine object; raise where it is another object, or has no sign of being one."""
     vm_object.check_kind(data, KIND)
     known = vm_object.facts(data)
-    if not (known["name"] or known["uid"] or known["resource_version"] is not None or "disks" in known):
-        raise errors.BadEvent(f"the data is not a {KIND}: it has no name, uid, resourceVersion or spec.template")
-    return known
+    if known["name"] or known["uid"] or known["resource_version"] is not None or vm_object.has_domain(data):
+        return known
+    raise errors.BadEvent(
+        f"the data is not a {KIND}: it has no name, uid or resourceVersion, and no spec.template.spec.domain"
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from function import errors, events
+from function import errors
 from function.inventory.mapping import fields, volume_templates
 
 GROUP = "kubevirt.io/"
@@ -17,7 +17,7 @@ _INSTANCETYPE, _PREFERENCE = "VirtualMachineClusterInstancetype", "VirtualMachin
 _SPELLINGS = {
     spelling: kind
     for kind in (_INSTANCETYPE, "VirtualMachineInstancetype", _PREFERENCE, "VirtualMachinePreference")
-    for spelling in (kind.lower(), f"{kind.lower()}s")
+    for spelling in (kind, kind.lower(), f"{kind.lower()}s")
 }
 """Each kind by its spellings.
 
@@ -35,12 +35,10 @@ def check_kind(data: fields.Object, kind: str) -> None:
         raise errors.BadEvent(f"the data is not a {kind} of KubeVirt: its apiVersion is {errors.shown(version)}")
 
 
-def take_name(known: dict[str, Any], event: events.Event, kind: str) -> None:
-    """Take the name and the namespace from the event where its object lacks them; raise where neither has them."""
-    known["name"], known["namespace"] = known["name"] or event.name, known["namespace"] or event.namespace
-    for part in ("name", "namespace"):
-        if not known[part]:
-            raise errors.BadEvent(f"the {kind} has no {part}")
+def has_domain(machine: fields.Object) -> bool:
+    """Return whether an object has what only machines have: many kinds have a ``spec.template.spec``."""
+    template = fields.Node(machine).object("spec").object("template")
+    return "domain" in template.object("spec").items
 
 
 def facts(machine: fields.Object) -> dict[str, Any]:
@@ -66,10 +64,10 @@ def facts(machine: fields.Object) -> dict[str, Any]:
         "created_at": metadata.time("creationTimestamp"),
         "deleted_at": metadata.time("deletionTimestamp"),
     }
-    if spec:
+    if spec.items:
         known["run_strategy"] = _run_strategy(spec)
         known |= volume_templates.facts(spec, metadata)
-    if guest:
+    if guest.items:
         known |= _guest(guest, sized=not spec.items.get("instancetype"))
     return known
 
@@ -201,4 +199,4 @@ def _matcher(spec: fields.Node, key: str, default_kind: str) -> str | None:
     if not name:
         return None
     kind = matcher.text("kind") or default_kind
-    return f"{_SPELLINGS.get(kind.lower(), kind)}/{name}"
+    return f"{_SPELLINGS.get(kind) or _SPELLINGS.get(kind.lower(), kind)}/{name}"

@@ -31,17 +31,19 @@ Asked = tuple[str | None, int | None]
 def facts(spec: fields.Node, metadata: fields.Node) -> dict[str, str | int | None]:
     """Return the distinct storage classes in the order of the templates, and the bytes that these ask for together.
 
+    Nothing where there are no templates.
     The bytes are None where one template has no size; one that clones a volume takes the size of its source.
     A size of zero is not set: CDI refuses it (``datavolume-validate.go``, validateDataVolumeSpec).
     """
     asked = [_of_data_volume(template.object("spec")) for template in spec.objects("dataVolumeTemplates")]
-    annotations = metadata.items.get("annotations")
-    if annotations:
+    if metadata.items.get("annotations"):
         asked += _of_annotation(metadata.object("annotations").items.get(_CLAIMS))
+    if not asked:
+        return {}
     sizes = [size for _, size in asked if size]
     return {
         "storageclass": fields.joined([storage_class for storage_class, _ in asked]),
-        "disk_bytes": sum(sizes) if sizes and len(sizes) == len(asked) else None,
+        "disk_bytes": sum(sizes) if len(sizes) == len(asked) else None,
     }
 
 
