@@ -14,7 +14,8 @@ class Kubernetes(variables.Part):
     kubeconfig: str | None = variables.variable(
         "KUBECONFIG",
         variables.text,
-        doc="File with the access to the Kubernetes API, for a laptop; wins over the cluster's own.",
+        doc="File with the access to the Kubernetes API, for a laptop, or several with `:` between them; wins over the"
+        " cluster's own.",
     )
     host: str | None = variables.variable(
         "KUBERNETES_SERVICE_HOST", variables.text, doc="Address of the Kubernetes API; Kubernetes sets it in each Pod."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import pathlib
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from function import errors, settings
 from function.clients import kubernetes as kube
+from function.clients import list_pages
 from tests import api_server as model
 from tests import cluster, machines
 
@@ -78,6 +80,11 @@ NOT_A_PAGE: dict[str, tuple[Callable[[Any], object], str]] = {
     "other digits": (lambda page: page["metadata"].update(resourceVersion="١٢"), "resourceVersion that is a number"),
     "a JSON number": (lambda page: page["metadata"].update(resourceVersion=1010), "resourceVersion that is a number"),
     "too large": (lambda page: page["metadata"].update(resourceVersion=str(2**63)), "resourceVersion that is a number"),
+    "the largest": (
+        lambda page: page["metadata"].update(resourceVersion=str(2**63 - 1)),
+        "number of a plausible size",
+    ),
+    "no version at all": (lambda page: page["metadata"].update(resourceVersion="0"), "number of a plausible size"),
     "another version": (lambda page: page["metadata"].update(resourceVersion="999"), "changed its resourceVersion"),
     "no metadata": (lambda page: page.pop("metadata"), "has no metadata"),
     "another kind": (lambda page: page.update(kind="PodList"), "is no VirtualMachineList"),
@@ -86,6 +93,18 @@ NOT_A_PAGE: dict[str, tuple[Callable[[Any], object], str]] = {
     "null as items": (lambda page: page.update(items=None), "has no items"),
     "an item that is text": (lambda page: page["items"].append("web"), "has no items"),
     "a token that is no text": (lambda page: page["metadata"].update({"continue": 7}), "continue token"),
+    "an object of another kind": (lambda page: page["items"][0].update(kind="Pod"), "an object of another kind"),
+    "an object of another group": (
+        lambda page: page["items"][0].update(apiVersion="example.com/v1"),
+        "an object of another kind",
+    ),
+    "an object without metadata": (lambda page: page["items"][0].pop("metadata"), "an object without a name"),
+    "an object without a name": (lambda page: page["items"][0]["metadata"].pop("name"), "an object without a name"),
+    "an object twice": (lambda page: page["items"].append(page["items"][0]), "holds an object twice"),
+    "an object of the page before": (
+        lambda page: page["items"][0]["metadata"].update(name="web-0"),
+        "holds an object twice",
+    ),
     "an early end": (lambda page: page["metadata"].pop("continue"), "ends with 4 objects missing"),
 }
 """What may be wrong with the second of three pages of a list of 12, and what the sentence says."""
@@ -317,6 +336,64 @@ def test_a_page_that_is_damaged_ends_the_list(wrong: str, door: kube.Kube, shop:
     with pytest.raises(errors.Unavailable, match=sentence) as caught:
         next(pages)
     assert door.state() == str(caught.value)
+
+
+@pytest.mark.parametrize("many", ["empty pages", "objects"])
+def test_a_list_that_does_not_come_to_an_end_ends(
+    many: str, door: kube.Kube, shop: model.ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page has a token that was never there before, and nothing, or objects that were never there before."""
+    monkeypatch.setattr(list_pages, "MOST_OBJECTS", 200)
+    count = itertools.count()
+
+    def go_on(page: Any) -> None:
+        number = next(count)
+        page["metadata"] |= {"continue": f"token-{number}", "remainingItemCount": 7, "resourceVersion": "1000"}
+        page["items"] = [] if many == "empty pages" else [machines.vm(f"vm-{number}-{each}") for each in range(5)]
+
+    monkeypatch.setattr(shop, "answer", lambda *_: made(go_on))
+    pages = list[kube.Page]()
+    with pytest.raises(errors.Unavailable, match="list of virtualmachines does not come to an end"):
+        pages.extend(door.pages(kube.VMS, limit=5))
+    assert len(pages) == {"empty pages": list_pages.MOST_EMPTY, "objects": 40}[many]
+
+
+def made(change: Callable[[Any], object]) -> model.Reply:
+    """Return a page that somebody makes up."""
+    page: Any = {"kind": "VirtualMachineList", "metadata": {}}
+    change(page)
+    return model.Reply(200, json.dumps(page).encode())
+
+
+def test_pages_that_are_too_long_are_asked_for_with_fewer_objects(
+    door: kube.Kube, shop: model.ApiServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until they are short enough, for the rest of the list too; the list is the same."""
+    caplog.set_level("INFO", kube.log.name)
+    shop.seed(machines.fleet(30, size=6000))
+    monkeypatch.setattr(kube, "PAGE_BYTES", 50_000)
+    pages = list(door.pages(kube.VMS, limit=500))
+    assert {(each["metadata"]["namespace"], each["metadata"]["name"]) for page in pages for each in page.items} == set(
+        shop.objects(kube.VMS)
+    )
+    assert max(len(page.items) for page in pages) == 7
+    assert len([call for call in shop.calls if "limit=500" in call]) == 1
+    assert [message for message in caplog.messages if "too long" in message] == [
+        "a page of virtualmachines is too long: it is asked for with fewer objects"
+    ] * 3
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_an_object_that_is_too_long_ends_the_list(
+    compress: bool, door: kube.Kube, shop: model.ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing smaller to ask for; packed or not."""
+    shop.compress = compress
+    shop.create(machines.vm("large", labels={"text": "x" * 200_000}))
+    monkeypatch.setattr(kube, "PAGE_BYTES", 50_000)
+    with pytest.raises(errors.Unavailable, match="it gave an answer that is too long"):
+        names(door.pages(kube.VMS, limit=5))
+    shop.compress = True
 
 
 def test_a_list_that_does_not_go_on_ends(door: kube.Kube, shop: model.ApiServer) -> None:

@@ -421,7 +421,7 @@ def faults(api: api_server.ApiServer) -> dict[str, Callable[[], None]]:
         page["metadata"]["resourceVersion"] = "1"
 
     return {
-        "expired": lambda: api.expire_after(2, of=kubernetes.VMS),
+        "expired": lambda: api.expire_after(2, of=kubernetes.VMS, times=2),
         "failed": lambda: api.fail_after(2, 503, times=2, of=kubernetes.VMS),
         "cut": lambda: api.cut_after(2, times=2, of=kubernetes.VMS),
         "short": lambda: api.spoil_after(1, shorter, of=kubernetes.VMS),
@@ -451,6 +451,80 @@ def test_a_list_that_breaks_off_deletes_nothing(
     api.calm()
     assert counts(again()) == (0, 0, 1)
     assert difference(api, query) == ({}, {})
+
+
+@pytest.mark.parametrize("version", ["0", "9223372036854775807", str(2**62), "1e9", "-1"])
+def test_a_list_version_that_cannot_be_is_a_failure(
+    version: str, api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Nothing is written: from a version of 2^63-1 on, every later list would count from lower again."""
+    teller.tell(api.create(machines.vm("known")))
+    api.create(machines.vm("unknown"))
+    api.spoil_after(0, lambda page: page["metadata"].update(resourceVersion=version), of=kubernetes.VMS)
+    done = again(page=100)
+    assert (done.outcome, counts(done), names(query)) == ("failed", (0, 0, 0), ["known"])
+    assert query("SELECT machines_version FROM clusters WHERE machines_version >= 0") == []
+    assert (again().outcome, names(query)) == ("repaired", ["known", "unknown"])
+
+
+def test_a_list_that_expires_is_read_again_by_itself(
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From its beginning, at its new moment: what went between the two is deleted, what came is added."""
+    caplog.set_level("INFO")
+    for number in range(9):
+        teller.tell(api.create(machines.vm(f"vm-{number}")))
+    api.delete(kubernetes.VMS, "shop", "vm-8")
+    api.create(machines.vm("new-0"))
+
+    def meanwhile(_: kubernetes.Object) -> None:
+        if ("shop", "vm-0") in api.objects(kubernetes.VMS):
+            api.delete(kubernetes.VMS, "shop", "vm-0")
+            api.create(machines.vm("new-1"))
+
+    api.on_page(meanwhile)
+    api.expire_after(2, of=kubernetes.VMS)
+    done = again()
+    assert (done.outcome, done.seen, counts(done)) == ("repaired", 9, (2, 0, 2))
+    assert done.list_version == api.revision
+    assert names(query) == ["new-0", "new-1", *(f"vm-{number}" for number in range(1, 8))]
+    assert difference(api, query) == ({}, {})
+    assert "expired before its end: it is read again" in caplog.text
+    assert query("SELECT count(*) FROM reconcile_seen") == [(0,)]
+    assert again().outcome == "clean"
+
+
+def test_a_list_of_instances_that_expires_is_read_again_by_itself(
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """What the list of machines said stays, sizes included."""
+    api.create(machines.revision("typed-1", cpus=3, memory="6Gi"))
+    for number in range(5):
+        teller.tell(api.create(machines.vmi(api.create(machines.vm(f"vm-{number}")).object)))
+    api.create(machines.vm("typed", instancetype="u1.large"))
+    api.update(kubernetes.VMS, "shop", "typed", machines.revised("typed-1"))
+    gone = next(iter(api.objects(kubernetes.VMIS)))
+    api.delete(kubernetes.VMIS, *gone)
+    api.expire_after(1, of=kubernetes.VMIS)
+    done = again()
+    assert (done.outcome, done.seen, done.instances, done.sized) == ("repaired", 6, 1, 1)
+    assert query("SELECT phase, count(*) FROM vm_runtime GROUP BY 1 ORDER BY 1") == [("Gone", 1), ("Running", 4)]
+    assert query("SELECT vcpus FROM virtual_machines WHERE name = 'typed'") == [(3,)]
+
+
+def test_a_dry_run_shows_each_difference_once(api: api_server.ApiServer, again: Reconcile) -> None:
+    """Also where its list expires and is read again."""
+    api.seed(machines.vm(f"vm-{number}") for number in range(9))
+    api.expire_after(2, of=kubernetes.VMS)
+    shown: list[str] = []
+
+    class Shown(report.Report):
+        def difference(self, what: str, row: versions.Row, *, was: int | None, now: int | None) -> None:
+            shown.append(f"{what} {row.name}")
+
+    done = again(Shown(), dry_run=True)
+    assert (done.outcome, done.seen, counts(done)) == ("repaired", 9, (9, 0, 0))
+    assert sorted(shown) == [f"VM add vm-{number}" for number in range(9)]
 
 
 def test_the_api_away_is_a_failure(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
@@ -779,7 +853,7 @@ def test_a_list_of_instances_that_breaks_off_leaves_them(
     for number in range(5):
         owner = api.create(machines.vm(f"vm-{number}")).object
         teller.tell(api.create(machines.vmi(owner)))
-    api.expire_after(1, of=kubernetes.VMIS)
+    api.expire_after(1, of=kubernetes.VMIS, times=2)
     done = again()
     assert (done.outcome, counts(done)) == ("failed", (5, 0, 0))
     assert query("SELECT DISTINCT phase FROM vm_runtime") == [("Running",)]

@@ -146,16 +146,6 @@ def test_few_deletes_and_a_small_share_are_no_mistake(deletes: int, live: int, p
     assert reconciliation.too_many(deletes, live, percent) is too_many
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [None, [], {"name": "a"}, {"namespace": "a"}, {"namespace": "a", "name": 3}, {"namespace": "a", "name": "b\x00"}],
-)
-def test_a_list_with_a_nameless_object_is_no_list(metadata: Any) -> None:
-    """It cannot say what is gone."""
-    with pytest.raises(errors.Unavailable, match="virtualmachines holds an object without a name"):
-        reconciliation._named(snapshot.MACHINES, {"metadata": metadata})
-
-
 # What it says
 
 

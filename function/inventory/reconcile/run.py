@@ -205,6 +205,8 @@ class _Reconciliation:
     api: kubernetes.Kube
     done: Run
     talk: report.Report
+    shown: set[tuple[str, ...]] = dataclasses.field(default_factory=set)
+    """Keys of what a dry run has found."""
 
     def run(self) -> None:
         """Reconcile; raises :class:`errors.VmledgerError` where it cannot go on."""
@@ -261,7 +263,22 @@ class _Reconciliation:
     # What the list holds
 
     def _take(self, kind: snapshot.Kind[Any], known: snapshot.Cluster, uid: str) -> snapshot.Moment:
-        """Write what the list holds and the ledger does not; return the moment that it shows, once it is whole."""
+        """Write what the list holds and the ledger does not; return the moment that it shows, once it is whole.
+
+        A list that expires before its end is read once more from its beginning: it shows another moment then, so
+        nothing of the first one says what is gone.
+        """
+        before = dataclasses.replace(self.done)
+        try:
+            return self._read(kind, known, uid)
+        except errors.ListExpired:
+            self._say("expired", f"the list of the {kind.noun} expired before its end: it is read again")
+        self.lists.forget(*kind.notes)
+        for counted in ("seen", "unreadable", "list_version"):
+            setattr(self.done, counted, getattr(before, counted))
+        return self._read(kind, known, uid)
+
+    def _read(self, kind: snapshot.Kind[Any], known: snapshot.Cluster, uid: str) -> snapshot.Moment:
         moment: snapshot.Moment | None = None
         count = 0
         for page in self.api.pages(kind.resource, limit=self.options.page):
@@ -295,7 +312,7 @@ class _Reconciliation:
         held: list[Place] = []
         revisions: list[Place] = []
         for item in items:
-            namespace, name = _named(kind, item)
+            namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
             attributes = {"id": _id(moment), "type": UPDATED, "time": moment.began}
             try:
                 change = kind.change(events.Event(attributes, item), cluster_name=self.done.cluster)
@@ -342,10 +359,13 @@ class _Reconciliation:
     def _store(self, kind: snapshot.Kind[Any], repairs: Sequence[_Repair]) -> None:
         """Write, or in a dry run show; count what moved the ledger."""
         for change, was in self._written(kind, repairs):
+            if change.key in self.shown:  # a dry run writes nothing, so a list that is read again differs again
+                continue
             step = change.row.type.rpartition(".")[2]
             if self.options.dry_run:
                 now = None if change.row.type == DELETED else change.row.resource_version
                 self.talk.difference(f"{kind.short} {step}", change.row, was=was, now=now)
+                self.shown.add(change.key)
             self.done.count(kind.missed.format(step))
 
     def _written(self, kind: snapshot.Kind[Any], repairs: Sequence[_Repair]) -> Sequence[_Repair]:
@@ -489,16 +509,6 @@ def _dated(change: versions.Change, time: datetime.datetime) -> versions.Change:
 
 def _id(moment: snapshot.Moment) -> str:
     return f"reconcile-{moment.version}"
-
-
-def _named(kind: snapshot.Kind[Any], item: Object) -> tuple[str, str]:
-    """Return namespace and name; a list with an object that has none cannot say what is gone."""
-    metadata = item.get("metadata")
-    place = [metadata.get(part) for part in ("namespace", "name")] if isinstance(metadata, dict) else []
-    match place:
-        case [str(namespace), str(name)] if namespace and name and "\x00" not in namespace + name:
-            return namespace, name
-    raise errors.Unavailable(f"the Kubernetes API's list of {kind.resource.plural} holds an object without a name")
 
 
 def _revision(row: versions.Row, item: Object) -> str | None:

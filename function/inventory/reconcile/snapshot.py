@@ -63,7 +63,7 @@ class Kind(Generic[AnyRow]):
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
     write: stores changes of this kind. compare, missing, complete: the statements of that kind.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
-    add, update or delete.
+    add, update or delete. notes: the kinds under which objects of its list are noted.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Kind(Generic[AnyRow]):
     complete: str
     seen: str | None
     missed: str
+    notes: tuple[str, ...]
 
 
 MACHINES = Kind(
@@ -99,6 +100,7 @@ MACHINES = Kind(
     complete="complete_machines",
     seen="seen",
     missed="missed_{}s",
+    notes=(vm.KIND, REVISIONS),
 )
 INSTANCES = Kind(
     name=instance.KIND,
@@ -116,6 +118,7 @@ INSTANCES = Kind(
     complete="complete_instances",
     seen=None,
     missed="instances",
+    notes=(instance.KIND,),
 )
 
 
@@ -228,10 +231,12 @@ class Lists:
         """Begin a new epoch: whatever is sent from now on outranks whatever was sent before."""
         self._ask_alone("begin_epoch", uid=uid)
 
-    def forget(self) -> None:
-        """Forget what was noted, by this run or by one that was killed."""
-        self._ask("forget_seen")
-        self._noted.clear()
+    def forget(self, *kinds: str) -> None:
+        """Forget what was noted under these kinds, or under all, by this run or by one that was killed."""
+        kinds = kinds or (*MACHINES.notes, *INSTANCES.notes)
+        self._ask("forget_seen", kinds=list(kinds))
+        for kind in kinds:
+            self._noted.pop(kind, None)
 
     def note(self, kind: str, places: Sequence[tuple[str, str, str]]) -> None:
         """Note objects of the list: namespace, name, and what else tells them apart."""

@@ -50,10 +50,10 @@ INSERT INTO clusters AS known (cluster, uid, epochs)
 SELECT $1, $2, ARRAY[at] FROM begun
 ON CONFLICT (cluster) DO UPDATE SET uid = excluded.uid, epochs = known.epochs || excluded.epochs;
 
--- forget_seen (cluster)
--- Forgets what this run, or one that was killed, has noted.
-PREPARE forget_seen (text) AS
-DELETE FROM reconcile_seen WHERE cluster = $1;
+-- forget_seen (cluster, kinds)
+-- Forgets what this run, or one that was killed, has noted under some kinds.
+PREPARE forget_seen (text, text[]) AS
+DELETE FROM reconcile_seen WHERE cluster = $1 AND kind = ANY ($2);
 
 -- note_seen (cluster, kind, namespaces, names, uids)
 -- Notes objects of a page of the list; returns how many were not noted before.
