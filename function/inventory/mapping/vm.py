@@ -69,10 +69,10 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     known["kind"] = known["kind"] or flat.text(event.attributes, "kind") or KIND
     asked = known.pop("deleted_at", None)
-    kind, time = event.type, event.time
-    if versions.STEPS[kind] == versions.DELETE:
+    event_type, time = event.type, event.time
+    if versions.STEPS[event_type] == versions.DELETE:
         known["deleted_at"] = time or asked or _EPOCH
-    row = VirtualMachine(type=kind, id=event.id, time=time, **known)
+    row = VirtualMachine(type=event_type, id=event.id, time=time, **known)
     return ordered(row, shape, number=number)
 
 
