@@ -1,10 +1,9 @@
-"""What is a secret in an event, and the event's data without it: pure, and never recursive.
+"""What is a secret in an event, and the event's data without it: pure, and never recursive without an end.
 
-The echo prints whatever arrives, so this room decides by name and by place, before anything is cut:
-names that contain password or token, session ids, the keys of an encrypted VM (``encryption.bundle``), cloud-init
-data, the data of a Kubernetes Secret, last-applied-configuration, Authorization.
-They are found in JSON at any depth, in lists of keys and values, in JSON or YAML that is text inside, in XML and in
-sentences such as vCenter's ``config.extraConfig("encryption.bundle").value: "a" -> "b"``.
+The echo prints whatever arrives, so this room decides before anything is cut: by a secret's name
+(:mod:`function.echo.names`), by its place, as in the data of a Kubernetes Secret, and by how it looks
+(:mod:`function.echo.looks`). Secrets are found in JSON at any depth, in lists of keys and values, in what is text
+inside: JSON, whole or broken, XML, lines such as YAML's, and sentences; and in base64 and gzip of all that.
 It rather hides too much than too little, and every step takes time in proportion to the text.
 """
 
@@ -14,112 +13,128 @@ import html
 import json
 import math
 import re
+import urllib.parse
+from collections.abc import Iterator
 from typing import Any, Literal
-from xml.sax import saxutils
 
-MASK = "***"
+from function.echo import encodings, lines, looks, loose_json, markup, names, sentences
 
-_WORDS = (
-    r"password|passwd|token|session[-_. ]?id(?!le|ent)|encryption[-_.]?(?:bundle|keysafe|data)"
-    r"|last-?applied-?configuration|(?:user|network)[-_.]?data(?:[-_.]?base64)?(?![a-z])|authorization"
-)
-_HINTS = ("passw", "token", "session", "encryption", "applied", "data", "authorization", "bearer")
-"""Each secret has one of these in it; looking for them first is what makes a large event cheap."""
-_SECRET = re.compile(_WORDS, re.IGNORECASE)
-_NAMES = frozenset({"key", "name", "path"})
-"""Members that name what the member beside them holds: vSphere's OptionValue, a container's env, a JSON patch."""
-_VALUES = frozenset({"value", "values", "val", "content"})
+MASK = looks.MASK
+DEEPEST = 8
+"""How many texts a text may be found in; nothing honest goes deeper, and what does is hidden."""
+READINGS = 6
 
 Place = Literal["plain", "secret", "values", "hidden"]
 """Where a JSON value stands: anywhere; as a Kubernetes Secret; as its data; under a name that hides all of it."""
 
-
-def is_secret_name(name: str) -> bool:
-    """Whether what ``name`` names is a secret."""
-    return _SECRET.search(name) is not None
-
-
-def _may_hold(text: str) -> bool:
-    lowered = text.lower()
-    return any(hint in lowered for hint in _HINTS)
-
-
-# --- JSON -------------------------------------------------------------------------------------------------------------
-
-
-class _Encoded(str):
-    """A piece of JSON text that is ready."""
-
-    __slots__ = ()
+_ESCAPES = (
+    (re.compile(r"&(?:lt|quot|apos|#34|#39|#x22|#x27|#x3c|#60);", re.IGNORECASE), html.unescape),
+    (re.compile(r"%(?:22|27|3[ad]|7b|0a|26)", re.IGNORECASE), urllib.parse.unquote),
+    (re.compile(r"\\(?:[\"n]|u00)"), loose_json.unescaped),
+)
+_UNSEEN = re.compile("[\0\u00ad\u200b-\u200d\u2060\ufeff]")
+"""What nobody sees in the middle of a name; with zeros it may be UTF-16."""
+_TAG = re.compile(r"<[A-Za-z][\w.:-]{0,64}+[\s/>]")
+_SIMPLE = re.compile(r"[\w.\-]{0,13}")
+"""A word that is too short for any secret that is not named: most texts of an object are."""
+_BLANKS = "\ufeff \t\r\n"
 
 
 class Encoder:
-    """Writes JSON on one line, with secrets masked unless ``show``; says in ``masked`` whether there were any."""
+    """Writes JSON on one line, with secrets masked unless ``show``; says in ``masked`` whether there were any.
 
-    def __init__(self, *, show: bool = False, depth: int = 0) -> None:
+    What may be unpacked is counted for all that one of them writes. within, depth: the text that this value is in, and
+    how many others that is in.
+    """
+
+    def __init__(self, *, show: bool = False, within: _Text | None = None, depth: int = 0) -> None:
         self._show = show
+        self._within = within
         self._depth = depth
+        self._budget = encodings.Budget()
         self.masked = False
 
     def encode(self, value: Any, place: Place = "plain") -> str:
-        """Return ``value`` as JSON text; without recursion, so that whatever could be read can be written."""
-        pieces: list[str] = []
-        todo: list[tuple[Any, Place]] = [(value, "plain" if self._show else place)]
+        """Return ``value`` as JSON text."""
+        return "".join(self.pieces(value, place))
+
+    def pieces(self, value: Any, place: Place = "plain") -> Iterator[str]:
+        """Yield ``value`` as JSON text, piece by piece; without recursion, so that all that was read can be written."""
+        todo: list[Iterator[str | tuple[Any, Place]]] = [iter([(value, "plain" if self._show else place)])]
         while todo:
-            item, where = todo.pop()
-            if isinstance(item, _Encoded):
-                pieces.append(item)
-            elif where == "hidden" and item not in (None, "", [], {}):
-                self.masked = True
-                pieces.append(f'"{MASK}"')
-            elif isinstance(item, dict):
-                todo += reversed(self._members(item, where))
-            elif isinstance(item, list):
-                todo += reversed(self._elements(item, where))
+            item = next(todo[-1], None)
+            if item is None:
+                todo.pop()
+            elif isinstance(item, str):
+                yield item
+            elif isinstance(item[0], dict | list) and item[1] != "hidden":
+                todo.append(self._container(*item))
             else:
-                pieces.append(self._scalar(item, where))
-        return "".join(pieces)
+                yield self._scalar(*item)
 
     def text(self, value: str) -> str:
         """Return ``value`` with the secrets in it masked."""
-        masked = value if self._show else mask_text(value, self._depth)
+        if self._show:
+            return value
+        masked = (self._within or _Text(self._budget, len(value))).masked(value, self._depth)
         self.masked = self.masked or masked != value
         return masked
 
-    def _members(self, item: dict[str, Any], where: Place) -> list[tuple[Any, Place]]:
-        pairs = {} if self._show else item
-        named = any(
-            isinstance(value, str) and key.lower() in _NAMES and is_secret_name(value) for key, value in pairs.items()
-        )
-        kind = item.get("kind")
-        members: list[tuple[Any, Place]] = [(_Encoded("{"), "plain")]
-        for key, value in item.items():
-            members.append((_Encoded(f"{',' if len(members) > 1 else ''}{quoted(key)}:"), "plain"))
-            members.append((value, self._place(key, where, kind, named=named)))
-        return [*members, (_Encoded("}"), "plain")]
+    def data(self, data: bytes) -> str | None:
+        """Return bytes as text with the secrets in it masked; None where there are none, or they are shown."""
+        if self._show:
+            return None
+        masked = _Text(self._budget, len(data)).of_bytes(data, 0)
+        self.masked = self.masked or masked is not None
+        return masked
 
-    def _place(self, key: str, where: Place, kind: object, *, named: bool) -> Place:
+    def _container(self, item: dict[str, Any] | list[Any], where: Place) -> Iterator[str | tuple[Any, Place]]:
+        if isinstance(item, list):
+            return self._elements(item, where)
+        if not self._show and isinstance(item.get("ignition"), dict):
+            self.masked = True  # Ignition's files and units may be secrets under any name
+            return iter([f'"{MASK}"'])
+        return self._members(item, where)
+
+    def _members(self, item: dict[str, Any], where: Place) -> Iterator[str | tuple[Any, Place]]:
+        named = not self._show and _names_secret(item)
+        if not self._show and where == "plain" and _is_secret(item):
+            where = "secret"
+        separator = "{"
+        for key, value in item.items():
+            yield f"{separator}{quoted(key if len(key) < names.SHORTEST_TEXT else self.text(key))}:"
+            yield value, self._place(key, value, where, named=named)
+            separator = ","
+        yield "}" if item else "{}"
+
+    def _place(self, key: str, value: Any, where: Place, *, named: bool) -> Place:
         """Return the place of the member ``key`` of an object."""
         if self._show:
             return "plain"
-        if where == "values" or is_secret_name(key) or (named and key.lower() in _VALUES):
+        lowered = names.bare(key)
+        if where == "values" or (named and lowered in names.VALUES):
             return "hidden"
-        if key in ("data", "stringData") and (where == "secret" or kind == "Secret"):
+        if where == "secret" and lowered in ("data", "stringdata"):
             return "values"
-        return "secret" if key == "items" and kind == "SecretList" else "plain"
+        if names.is_secret(key) and not names.is_reference(value):
+            return "hidden"
+        return "secret" if where == "secret" and lowered == "items" else "plain"
 
-    def _elements(self, item: list[Any], where: Place) -> list[tuple[Any, Place]]:
+    def _elements(self, item: list[Any], where: Place) -> Iterator[str | tuple[Any, Place]]:
         inside: Place = "hidden" if where == "values" else where
-        elements: list[tuple[Any, Place]] = [(_Encoded("["), "plain")]
+        if not self._show and any(isinstance(value, str) and looks.begins_key(value) for value in item):
+            inside = "hidden"  # a key's lines, one by one
+        separator = "["
         for position, value in enumerate(item):
-            hidden = not self._show and position > 0 and _introduces(item[position - 1], pair=len(item) == 2)
-            if position:
-                elements.append((_Encoded(","), "plain"))
-            elements.append((value, "hidden" if hidden and not isinstance(value, dict | list) else inside))
-        return [*elements, (_Encoded("]"), "plain")]
+            may_be_named = not self._show and position > 0 and not isinstance(value, dict | list)
+            named = may_be_named and names.introduces(item[position - 1], value, pair=len(item) == 2)
+            yield separator
+            yield value, "hidden" if named else inside
+            separator = ","
+        yield "]" if item else "[]"
 
     def _scalar(self, item: Any, where: Place) -> str:
-        if where == "values" and item not in (None, ""):
+        if where in ("values", "hidden") and item not in (None, "", [], {}):
             self.masked = True
             return f'"{MASK}"'
         if isinstance(item, str):
@@ -138,249 +153,124 @@ def quoted(text: str) -> str:
 _LINE_ENDS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}
 
 
-def _introduces(before: Any, *, pair: bool) -> bool:
-    """Whether a list's element names the next one: ``--password`` in a command, or the first of a pair."""
-    return (
-        isinstance(before, str)
-        and (pair or before.startswith("-"))
-        and not re.search(r"[\s=]", before)
-        and is_secret_name(before)
+def _is_secret(item: dict[str, Any]) -> bool:
+    """Whether an object is a Kubernetes Secret, or a list of them, by its kind in any case or by its type."""
+    return any(
+        isinstance(value, str)
+        and (
+            (names.bare(key) == "kind" and value.strip().lower() in ("secret", "secretlist"))
+            or (names.bare(key) == "type" and names.SECRET_TYPES.fullmatch(value) is not None)
+        )
+        for key, value in item.items()
     )
 
 
-# --- text -------------------------------------------------------------------------------------------------------------
-
-_REST = r"[\w.\-/]{0,64}+"
-_BARE = r"""(?:[^\s;&"'<>,)\]}]|["',)\]}](?=[^\s;&"'<>,)\]}]))++"""
-_VALUE = (
-    r"""(?:\\"(?:[^"\\]|\\[^"])*+(?:\\?"|\Z)|"(?:[^"\\]|\\[\s\S])*+(?:"|\Z)|'[^']*+(?:'|\Z)|<[^<>\n]{0,64}>"""
-    rf"|{_BARE})"
-)
-_ASSIGNED = re.compile(
-    rf"""((?:{_WORDS}){_REST}(?:\\?["')\]]){{0,4}}+{_REST}
-        (?:\s{{0,8}}(?:=>|->|:=|[:=])\s{{0,8}}
-          |\s{{0,8}},\s{{0,8}}\\?["']?(?:value|val)\\?["']?\s{{0,8}}[:=]\s{{0,8}}))
-        (?:(?:basic|bearer|digest|negotiate|\w{{0,32}}token)[ ])?
-        {_VALUE}(?:\s{{0,8}}(?:->|=>)\s{{0,8}}{_VALUE})*+""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_SCHEMED = re.compile(r"((?:bearer|vrealizeopstoken|opstoken|sso2token|csptoken)[ ]+)[\w.~+/:=-]{8,}+", re.IGNORECASE)
-_HEADER = re.compile(r"(authorization[\"']?[ \t]*[:=][ \t]*)[^\r\n\"']+", re.IGNORECASE)
-_LINE = re.compile(
-    rf"^([ \t\-]*+[\"']?[\w.\-/]{{0,64}}?(?:{_WORDS}){_REST}[\"']?[ \t]*+:[ \t]++)(?![|>&\"'{{\[])[^\r\n]+",
-    re.IGNORECASE | re.MULTILINE,
-)
-_BLOCK = re.compile(
-    rf"^(([ ]*+)(-[ ]+)?[\w.\-/]{{0,64}}?(?:{_WORDS}){_REST}[ \t]*:[ \t]*(?:[|>][-+\d]*)?[ \t]*\r?\n)"
-    r"(?:\2(?:[ ]+|(?(3)(?!)|-[ ]))[^\n]*(?:\n|\Z)|[ \t]*\r?\n)++",
-    re.IGNORECASE | re.MULTILINE,
-)
-_YAML_SECRET = re.compile(r"^[ \t]*(?:-[ ]+)?kind:[ \t]*[\"']?Secret\b", re.MULTILINE)
-_YAML_DATA = re.compile(
-    r"^(([ ]*+)(?:-[ ]+)?(?:data|stringData):[ \t]*\r?\n)(?:\2[ ]+[^\n]*(?:\n|\Z)|[ \t]*\r?\n)++", re.MULTILINE
-)
-_YAML_INLINE = re.compile(r"^([ \t\-]*+(?:data|stringData):[ \t]*)\{[^}]*+(?:\}[^\n]*+)?", re.MULTILINE)
-DEEPEST = 8
-_CLOUD_CONFIG = re.compile(r"\s*(?:#cloud-config\b|## template: jinja\s*\n#cloud-config\b)")
+def _names_secret(item: dict[str, Any]) -> bool:
+    """Whether a member says that one such as ``value`` beside it holds a secret."""
+    return any(
+        (isinstance(value, str) and names.bare(key) in names.NAMING and names.is_name_of_secret(value))
+        or (value is True and names.bare(key) in names.MARKING)
+        for key, value in item.items()
+    )
 
 
-def mask_text(text: str, depth: int = 0) -> str:
-    """Return ``text`` with the secrets in it masked, be it JSON, XML, YAML or a sentence.
+class _Text:
+    """Masks one text of ``size`` characters, which may hold others.
 
-    depth: how many texts this one was found in; nothing honest goes deeper than DEEPEST, and all of it is hidden.
-    """
-    if depth > DEEPEST or _CLOUD_CONFIG.match(text):
-        return MASK
-    start = text.lstrip()[:1]
-    if start in ("{", "[") and (masked := _mask_json(text, depth)) is not None:
-        return masked
-    if start == "<":
-        return _Xml(text, depth, document=True).masked()
-    masked = _mask_sentences(text)
-    if "</" in masked:
-        masked = _Xml(masked, depth, document=False).masked()
-    if "&lt;/" in masked:
-        plain = html.unescape(masked)
-        again = mask_text(plain, depth + 1)
-        masked = masked if again == plain else saxutils.escape(again)
-    return masked
-
-
-def _mask_json(text: str, depth: int) -> str | None:
-    """Return JSON text with its secrets masked, as it was where there are none; None where it is no JSON."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    encoder = Encoder(depth=depth + 1)
-    encoded = encoder.encode(value)
-    return encoded if encoder.masked else text
-
-
-def _mask_sentences(text: str) -> str:
-    if _YAML_SECRET.search(text):
-        text = _YAML_INLINE.sub(rf"\1{MASK}", _YAML_DATA.sub(rf"\1\2  {MASK}\n", text))
-    if not _may_hold(text):
-        return text
-    text = _BLOCK.sub(rf"\1\2  {MASK}\n", text)
-    text = _HEADER.sub(rf"\1{MASK}", text)
-    text = _LINE.sub(rf"\1{MASK}", text)
-    text = _ASSIGNED.sub(rf"\1{MASK}", text)
-    return _SCHEMED.sub(rf"\1{MASK}", text)
-
-
-# --- XML --------------------------------------------------------------------------------------------------------------
-
-_MARKUP = re.compile(
-    r"<!--(.*?)(?:-->|\Z)|<!\[CDATA\[(.*?)(?:\]\]>|\Z)|<\?(.*?)(?:\?>|\Z)|<(/?)([^\W\d][\w.:\-]*+)", re.DOTALL
-)
-_ATTRIBUTE = re.compile(r"""\s*+([^\s=<>"'/]++)\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s<>"']++))""")
-_TAG_END = re.compile(r"[^<>]*+>?")
-_ENTITY = re.compile(r"""(<!ENTITY\s+(?:%\s+)?)(\S+)(\s+)(?:"[^"]*+"|'[^']*+')""")
-_REFERENCE = re.compile(r"&(?!(?:lt|gt|amp|quot|apos|#\w+);)[^\s;&<]+;")
-_LONGEST_KEY = 512
-_NEAREST = 64
-"""How many open elements an end tag may close at once; more would take time in proportion to the square."""
-
-
-class _Element:
-    """An element that is open: where its content begins, and what is known of it."""
-
-    __slots__ = ("data", "hidden", "keyed", "local", "name", "secret", "start", "values")
-
-    def __init__(self, name: str, start: int, *, hidden: bool, keyed: bool) -> None:
-        self.name = name
-        self.local = _local(name)
-        self.start = start
-        self.hidden = hidden
-        self.keyed = keyed
-        """A child or an attribute says a secret's name: the children that hold a value are hidden."""
-        self.values: list[tuple[int, int]] = []
-        self.secret = self.local == "secret"
-        """A Secret of Kubernetes, by its own name or a child ``kind``: the children that hold its data are hidden."""
-        self.data: list[tuple[int, int]] = []
-
-
-class _Xml:
-    """Masks XML by its tags alone: it is never parsed as a document, so no entity is expanded and no error possible.
-
-    document: the text between the tags is XML's, with character references; else it is a sentence, masked already.
+    Each way to read a text is tried on what the ways before it found, so a hostile text could be read 2^DEEPEST times.
+    It may be read :data:`READINGS` times in all; what is left then is hidden.
     """
 
-    def __init__(self, text: str, depth: int, *, document: bool) -> None:
-        self._text = text
-        self._depth = depth
-        self._document = document
-        self._open: list[_Element] = []
-        self._edits: list[tuple[int, int, str]] = []
-        """What to replace: start, minus the end, by what; so that sorting puts the outermost first."""
+    def __init__(self, budget: encodings.Budget, size: int) -> None:
+        self._budget = budget
+        self._left = READINGS * size + 4096
 
-    def masked(self) -> str:
-        """Return the text with secret contents and attribute values replaced."""
-        position, seen = 0, 0
-        while (position := self._text.find("<", position)) >= 0:
-            markup = _MARKUP.match(self._text, position)
-            if markup is None:
-                position += 1
-                continue
-            self._between(seen, position)
-            if markup[5] is None:
-                group = markup.lastindex or 0
-                self._between(*markup.span(group), escaped=False)
-                position = markup.end()
-            elif markup[4]:
-                self._close(markup[5], position)
-                position = markup.end()
-            else:
-                position = self._start(markup[5], markup.end())
-            seen = position
-        self._between(seen, len(self._text))
-        while self._open:
-            self._ended(self._open.pop(), len(self._text))
-        return self._rewritten()
+    def of_bytes(self, data: bytes, depth: int) -> str | None:
+        """Return bytes as text with its secrets masked; None where there are none."""
+        try:
+            unpacked = self._budget.unpacked(data)
+        except encodings.Unreadable:
+            return MASK
+        if encodings.is_key(unpacked):
+            return MASK
+        self._left += READINGS * max(0, len(unpacked) - len(data))
+        best = None
+        for text in encodings.readings(unpacked):
+            masked = self.masked(text, depth + (unpacked is not data))
+            if masked != text and (best is None or masked.replace("\ufffd", "") == best):
+                best = masked
+        return best if best is None or unpacked is data else MASK
 
-    def _start(self, name: str, position: int) -> int:
-        """Read a start tag; return where it ends."""
-        attributes = []
-        while attribute := _ATTRIBUTE.match(self._text, position):
-            attributes.append((_local(attribute[1]), attribute.span(attribute.lastindex or 0)))
-            position = attribute.end()
-        keyed = any(
-            local in _NAMES and is_secret_name(html.unescape(self._text[slice(*span)])) for local, span in attributes
-        )
-        for local, span in attributes:
-            if is_secret_name(local) or (keyed and local in _VALUES):
-                self._hide(*span)
-            else:
-                self._between(*span)
-        end = _TAG_END.match(self._text, position)
-        position = end.end() if end else position
-        if not (end and end[0].endswith("/>")):
-            hidden = keyed or is_secret_name(_local(name))
-            self._open.append(_Element(name, position, hidden=hidden, keyed=keyed))
-        return position
+    def masked(self, text: str, depth: int, *, document: bool = True) -> str:
+        """Return ``text`` with its secrets masked: JSON, XML, lines or sentences.
 
-    def _close(self, name: str, position: int) -> None:
-        """Close the innermost open element of that name, and what was left open inside it."""
-        if any(element.name == name for element in self._open[-_NEAREST:]):
-            while (element := self._open.pop()).name != name:
-                self._ended(element, position)
-            self._ended(element, position)
-
-    def _ended(self, element: _Element, end: int) -> None:
-        if element.hidden:
-            self._hide(element.start, end)
-        for span in [*(element.values if element.keyed else ()), *(element.data if element.secret else ())]:
-            self._hide(*span)
-        if not self._open:
-            return
-        parent = self._open[-1]
-        if element.local in _NAMES and end - element.start < _LONGEST_KEY:
-            content = html.unescape(self._text[element.start : end])
-            parent.keyed = parent.keyed or is_secret_name(content)
-        elif element.local in _VALUES:
-            parent.values.append((element.start, end))
-        elif element.local in ("data", "stringdata"):
-            parent.data.append((element.start, end))
-        elif element.local == "kind":
-            parent.secret = parent.secret or self._text[element.start : end].strip() == "Secret"
-
-    def _hide(self, start: int, end: int) -> None:
-        if self._text[start:end].strip():
-            self._edits.append((start, -end, MASK))
-
-    def _between(self, start: int, end: int, *, escaped: bool = True) -> None:
-        """Mask a piece of text, in which a sentence, JSON or XML may hold secrets."""
-        text = self._text[start:end]
-        if not self._document or not text or ("&" not in text and not _may_hold(text)):
-            return
-        plain = html.unescape(text) if escaped else text
-        # A piece that begins with "<" is no markup, such as a document type; only what was escaped may be.
-        stray = plain == text and text.lstrip()[:1] == "<"
-        masked = _mask_sentences(plain) if stray else mask_text(plain, self._depth + 1)
-        if masked != plain:
-            replacement = saxutils.escape(masked, {'"': "&#34;"}) if escaped else masked
-            self._edits.append((start, -end, replacement))
-
-    def _rewritten(self) -> str:
-        pieces, position, references = [], 0, False
-        for start, minus_end, replacement in sorted(self._edits):
-            if start < position:
-                continue  # inside what is hidden already
-            pieces += [self._text[position:start], replacement]
-            references = references or _REFERENCE.search(self._text[start:-minus_end]) is not None
-            position = -minus_end
-        text = "".join([*pieces, self._text[position:]])
-        if "<!ENTITY" not in text:
+        depth: how many texts this one was found in. document: it may be XML as a whole.
+        """
+        if _SIMPLE.fullmatch(text):
             return text
-        # A secret element may hold &pw; only, and the document's own declarations say what that is.
-        return _ENTITY.sub(
-            lambda found: (
-                f'{found[1]}{found[2]}{found[3]}"{MASK}"' if references or is_secret_name(found[2]) else found[0]
-            ),
-            text,
-        )
+        self._left -= len(text)
+        if depth > DEEPEST or self._left < 0:
+            return MASK
+        plain = _UNSEEN.sub("", text)
+        masked = self._read(plain, depth, document=document)
+        return text if masked == plain else masked
+
+    def _read(self, text: str, depth: int, *, document: bool) -> str:
+        lowered = text.lower()
+        if not (names.may_name(lowered) or looks.may_hold(text)):
+            return self._decoded(text, depth)
+        start = text.lstrip(_BLANKS)[:1]
+        if start in ("{", "[") and (whole := self._json(text, depth)) is not None:
+            return whole
+        if start == "<" and document:
+            return self._markup(text, depth, document=True)
+        return self._plain(text, lowered, depth)
+
+    def _plain(self, text: str, lowered: str, depth: int) -> str:
+        masked = text
+        if "{" in text or text.lstrip(_BLANKS).startswith("["):
+            masked = loose_json.masked(masked, lambda inner: self.masked(inner, depth + 1))
+        if names.may_name(lowered):
+            masked = sentences.masked(lines.masked(masked), lowered)
+        masked = self._decoded(looks.masked(masked), depth)
+        if _TAG.search(masked):
+            masked = self._markup(masked, depth, document=False)
+        return self._escaped(masked, depth)
+
+    def _escaped(self, text: str, depth: int) -> str:
+        """Mask what is only readable without HTML's, a URL's or JSON's escapes; where it is secret, they are gone."""
+        for pattern, read in _ESCAPES:
+            if pattern.search(text):
+                plain = read(text)
+                masked = self.masked(plain, depth + 1) if plain != text else plain
+                text = text if masked == plain else masked
+        return text
+
+    def _json(self, text: str, depth: int) -> str | None:
+        """Return JSON text with its secrets masked, as it was where there are none; None where it is not JSON."""
+        try:
+            value = json.loads(text.strip(_BLANKS))
+        except (ValueError, RecursionError):
+            return None
+        encoder = Encoder(within=self, depth=depth + 1)
+        encoded = encoder.encode(value)
+        return encoded if encoder.masked else text
+
+    def _markup(self, text: str, depth: int, *, document: bool) -> str:
+        def inner(piece: str) -> str:
+            # A piece that begins with "<" is not markup, such as a document type, or has been read as such.
+            return self.masked(piece, depth + 1, document=piece.lstrip()[:1] != "<")
+
+        return markup.Markup(text, inner, document=document).masked()
+
+    def _decoded(self, text: str, depth: int) -> str:
+        """Mask what is base64 of something with a secret in it."""
+        return encodings.RUN.sub(lambda run: MASK if self._hides(run[0], depth) else run[0], text)
+
+    def _hides(self, run: str, depth: int) -> bool:
+        return any(decoded and self.of_bytes(decoded, depth + 1) is not None for decoded in encodings.candidates(run))
 
 
-def _local(name: str) -> str:
-    return name.rpartition(":")[2].lower()
+def mask_text(text: str) -> str:
+    """Return ``text`` with the secrets in it masked."""
+    return Encoder().text(text)

@@ -18,7 +18,7 @@ class Echo(variables.Part):
         "ECHO_MAX_BYTES",
         variables.whole(1, 2**30),
         default=64 * 2**10,
-        doc="Most that the echo prints of an event's data, in bytes; what is longer is cut, and the line says so.",
+        doc="Maximum bytes of event data to print; longer data is truncated and marked.",
     )
     secrets: str = variables.variable(
         "ECHO_SECRETS",

@@ -155,12 +155,20 @@ def _read(environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None) ->
         batch = cloudevents.from_wsgi(environ, body, {} if printer else SHAPES)
     except errors.BadEvent as exc:
         if printer:
-            printer.other(body, environ, str(exc))
+            printer.other(body, _attributes(environ), environ.get("CONTENT_TYPE") or "", str(exc))
         raise
     if printer:
         for event in batch:
             printer.event(event)
     return batch
+
+
+def _attributes(environ: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the attributes that a request's headers give, though it is no event; none where they are broken."""
+    try:
+        return cloudevents.header_attributes(environ)
+    except errors.BadEvent:
+        return {}
 
 
 def read_body(environ: Mapping[str, Any], most: int) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
+import hashlib
 import io
 import json
 import pathlib
@@ -17,6 +19,7 @@ from hypothesis import strategies
 from function import settings, wiring
 from tests import vsphere
 
+SECRETS_PATH = "/apis/v1/namespaces/lab/secrets/db"
 STRUCTURED = "application/cloudevents+json"
 EVENT = {"specversion": "1.0", "id": "1", "source": "here", "type": "a.test"}
 CE = {f"ce-{name}": value for name, value in EVENT.items()}
@@ -160,7 +163,105 @@ def test_a_secret_in_a_dead_letters_answer_is_masked_in_both() -> None:
     raw = base64.b64encode(b'{"password": "S3CRET"}').decode()
     _, [line] = echo(*structured(knativeerrordata=raw))
     assert line["dead_letter"]["answer"] == {"password": "***"}
-    assert b"S3CRET" not in base64.b64decode(line["knativeerrordata"])
+    assert line["knativeerrordata"] == "***"
+
+
+FILTER = (
+    "http://broker-filter.knative-eventing.svc.cluster.local/triggers/vmledger/vmledger-add/1c8e2f0a-7d7b-4d0c-9d7e"
+)
+SUBSCRIBER = "http://vmledger.vmledger.svc.cluster.local"
+
+
+def wrapped(body: bytes, destination: object = SUBSCRIBER) -> str:
+    """What the default Broker's filter makes of an answer, as Go's encoding/json and the channel send it on."""
+    answer = {"errdestination": destination, "errresponsebody": base64.b64encode(body).decode()}
+    return base64.b64encode(json.dumps(answer, separators=(",", ":")).encode()).decode()[:1024]
+
+
+def failed(data: str) -> dict[str, Any]:
+    """The line of an event that the default Broker gave up on."""
+    headers = {"ce-knativeerrordest": FILTER, "ce-knativeerrorcode": "503", "ce-knativeerrordata": data}
+    _, [line] = echo(b"", {**CE, **headers})
+    assert line["knativeerrordest"] == FILTER
+    return line
+
+
+def test_the_default_brokers_dead_letter_is_unwrapped() -> None:
+    """Its filter wraps the answer once more; who gave the answer is the subscriber, not the filter."""
+    line = failed(wrapped(b'{"error": "the database cannot be used now"}'))
+    assert line["dead_letter"] == {
+        "code": 503,
+        "destination": SUBSCRIBER,
+        "answer": {"error": "the database cannot be used now"},
+    }
+
+
+def test_a_wrapped_dead_letter_that_is_cut_is_read_to_where_it_goes() -> None:
+    """Knative cuts the extension after 1024 characters, wherever that is."""
+    whole = wrapped(b"the beginning of a long answer" + b" and so on" * 200)
+    assert len(whole) == 1024
+    for end in range(160, 1025):
+        meaning = failed(whole[:end])["dead_letter"]
+        assert meaning["destination"] == SUBSCRIBER
+        assert "the beginning of a long answer and so on".startswith(meaning.get("answer", "")[:40])
+    assert failed(whole)["dead_letter"]["answer"].startswith("the beginning of a long answer and so on and so on")
+
+
+@pytest.mark.parametrize(
+    ("data", "destination", "answer"),
+    [
+        (wrapped(b""), SUBSCRIBER, None),
+        (wrapped(b"upstream connect error"), SUBSCRIBER, "upstream connect error"),
+        (base64.b64encode(b'{"errdestination":null,"errresponsebody":null}').decode(), FILTER, None),
+        (
+            wrapped(b"no", {"Scheme": "http", "Host": "vmledger.vmledger.svc", "Path": "/", "User": None}),
+            "http://vmledger.vmledger.svc/",
+            "no",
+        ),
+        (wrapped(base64.b64decode(wrapped(b"no", "http://inner")), "http://outer"), "http://inner", "no"),
+        ("", FILTER, None),
+    ],
+)
+def test_every_form_of_a_wrapped_answer_is_read(data: str, destination: str, answer: str | None) -> None:
+    """Without a body, without an answer at all, as Knative before 1.9 wrote URLs, and through two Brokers."""
+    meaning = failed(data)["dead_letter"]
+    assert (meaning["destination"], meaning.get("answer")) == (destination, answer)
+
+
+def test_a_secret_in_a_wrapped_answer_is_masked_in_both() -> None:
+    """Two layers of base64 hide nothing from whoever reads the log."""
+    line = failed(wrapped(b'{"password": "S3CRET"}', "http://lab:S3CRET@vmledger"))
+    assert line["dead_letter"]["answer"] == {"password": "***"}
+    assert line["dead_letter"]["destination"] == "http://***@vmledger"
+    assert line["knativeerrordata"] == "***"
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "application/gzip", "application/json", ""])
+def test_bytes_that_hide_a_secret_are_shown_by_length_and_hash(content_type: str) -> None:
+    """What is packed is not packed again: nothing of it is printed, and it can be told from others."""
+    body = gzip.compress(b"password=S3CRET", mtime=0)
+    headers = {**CE, **({"Content-Type": content_type} if content_type else {})}
+    _, [line] = echo(body, headers)
+    [hidden] = [value for name, value in line.items() if name.endswith("_hidden")]
+    assert hidden == {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    assert "data_base64" not in line
+    _, [shown] = echo(gzip.compress(b"about nothing", mtime=0), {**CE, "Content-Type": "application/octet-stream"})
+    assert base64.b64decode(shown["data_base64"])[:2] == b"\x1f\x8b"
+
+
+def test_what_is_not_utf_8_is_decoded_with_replacement_and_masked() -> None:
+    """One odd byte used to make bytes of it, which were printed as base64."""
+    body = b'{"password": "S3CRET", "a": "\xff"}'
+    status, [line] = echo(body, {**CE, "Content-Type": "application/json"})
+    assert (status, json.loads(line["body"])) == (400, {"password": "***", "a": "\ufffd"})
+    _, [line] = echo(b'{"a": "\xff"}', {**CE, "Content-Type": "application/json"})
+    assert base64.b64decode(line["body_base64"]) == b'{"a": "\xff"}'
+
+
+def test_a_charset_that_is_not_true_hides_nothing() -> None:
+    """Read as it says, the text is other letters, which anybody can turn back."""
+    _, [line] = echo(b"password=S3CRET", {**CE, "Content-Type": "text/plain; charset=cp037"})
+    assert line["data"] == "password=***"
 
 
 def test_secrets_in_attributes_and_bytes_are_masked() -> None:
@@ -171,10 +272,20 @@ def test_secrets_in_attributes_and_bytes_are_masked() -> None:
     assert base64.b64decode(line["data_base64"]) == b"password=***"
 
 
-def test_a_secret_of_kubernetes_is_masked_by_the_events_kind_too() -> None:
-    """A trimmed object does not say its kind."""
-    _, [line] = echo(*structured(kind="Secret", data={"data": {"user": "S3CRET"}}))
-    assert line["data"] == {"data": {"user": "***"}}
+@pytest.mark.parametrize("attributes", [{"kind": "Secret"}, {"kind": "secret"}, {"subject": SECRETS_PATH}])
+def test_a_secret_of_kubernetes_is_masked_by_the_events_attributes_too(attributes: dict[str, str]) -> None:
+    """A trimmed object does not say its kind; as text, nothing of it can be told apart."""
+    _, [line] = echo(*structured(**attributes, data={"data": {"user": "S3CRET"}, "type": "Opaque"}))
+    assert line["data"] == {"data": {"user": "***"}, "type": "Opaque"}
+    _, [line] = echo(*structured(**attributes, data="user: S3CRET"))
+    assert line["data"] == "***"
+
+
+@pytest.mark.parametrize("name", ["clientsecret", "apikey", "mytoken", "pwd", "authorization", "connectionstring"])
+def test_an_attribute_with_a_secrets_name_is_masked(name: str) -> None:
+    """Attributes have names of small letters and digits."""
+    _, [line] = echo(*structured(**{name: "S3CRET"}))
+    assert line[name] == "***"
 
 
 def test_secrets_are_shown_on_request() -> None:

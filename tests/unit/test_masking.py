@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis
@@ -10,6 +15,7 @@ import pytest
 from hypothesis import strategies
 
 from function.echo import masking
+from tests import masking_corpus
 
 SECRET = "S3CRET"
 JSON = strategies.recursive(
@@ -198,30 +204,67 @@ def test_what_is_deep_can_be_written() -> None:
     assert masking.Encoder().encode(value).count("[") == 50_000
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        "token",
-        "token=",
-        'password="',
-        "<",
-        "<a ",
-        "<a '\"",
-        "&amp;",
-        "userdata",
-        'token:"\\',
-        "-",
-        "<a></b>",
-        "{",
-        "token:\n- ",
-        "kind: Secret\ndata: {",
-        "kind: Secret\n- data:\n ",
-        "&lt;/",
-        "<secret><data>",
-        "<kind>Secret</kind>",
-    ],
-)
+@pytest.mark.parametrize("piece", masking_corpus.HARD_TO_READ)
 def test_the_longest_text_is_done_and_its_end_is_masked(piece: str) -> None:
     """A step whose time grew with the text's square would not come to its end here; `bench.masking` measures it."""
-    masked = masking.mask_text(piece * (1_000_000 // len(piece)) + "\n\"'>} \npassword=hunter2 ")
+    masked = masking.mask_text(piece * (400_000 // len(piece)) + "\n\"'>} \npassword=hunter2 ")
     assert "hunter2" not in masked
+
+
+def wrapped(text: str, *, times: int) -> str:
+    """A text in base64, so many times."""
+    for _ in range(times):
+        text = base64.b64encode(text.encode()).decode()
+    return text
+
+
+@pytest.mark.parametrize("times", [1, 3, 8, 9, 30])
+def test_base64_is_looked_into_to_any_honest_depth_and_hidden_below(times: int) -> None:
+    """No depth switches masking off, and none costs more than the text is long."""
+    assert masking.mask_text(wrapped("about nothing", times=min(times, 7))) != masking.MASK
+    assert masking.mask_text(wrapped(f"password={SECRET}", times=min(times, 12))) == masking.MASK
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+def test_a_bomb_is_hidden_in_little_memory(pack: Callable[[bytes], bytes]) -> None:
+    """A megabyte that would unpack to a gigabyte: no more is unpacked than one event may have."""
+    bomb = base64.b64encode(pack(bytes(64 * 2**20)) * 16).decode()
+    tracemalloc.start()
+    try:
+        assert masking.mask_text(bomb) == masking.MASK
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_unpacks_to_much_together_is_hidden() -> None:
+    """Many small bombs are one large one; what comes before the limit is read."""
+    pieces = [base64.b64encode(gzip.compress(b"nothing " * 20_000, mtime=0)).decode() for _ in range(20)]
+    masked = json.loads(masking.Encoder().encode(pieces))
+    assert masked[0] == pieces[0]
+    assert masked[-1] == masking.MASK
+
+
+@pytest.mark.parametrize("magic", [b"BZh91AY&SY", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"])
+def test_what_cannot_be_unpacked_is_hidden(magic: bytes) -> None:
+    """bzip2, xz, zstandard, zip: whatever is in there."""
+    assert masking.mask_text(base64.b64encode(magic + b"0123456789").decode()) == masking.MASK
+
+
+def test_a_text_that_may_be_read_in_many_ways_is_read_a_few_times() -> None:
+    """Each level doubles the ways; 2^8 of them would not come to an end here."""
+    text = f"&quot;%22 {'x' * 200_000} password={SECRET}"
+    for _ in range(7):
+        text = '{"a":' + json.dumps(f"%22&quot;{text}") + ",,"
+    assert SECRET not in masking.mask_text(text)
+
+
+def test_no_more_is_kept_of_what_is_nested_than_a_few_hundred_levels() -> None:
+    """Each level takes memory: a million of them are hidden from some depth on."""
+    for piece in ("{", "[", '{"a":', "<a>"):
+        tracemalloc.start()
+        try:
+            assert SECRET not in masking.mask_text(piece * 200_000 + f"password={SECRET}")
+            assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+        finally:
+            tracemalloc.stop()
