@@ -7,13 +7,14 @@ a name cannot change its mind in between. A kept connection is used again for th
 from __future__ import annotations
 
 import dataclasses
+import enum
 import random
 import time
 from collections.abc import Callable, Sequence
 
 from function import errors
 from function.clients import deadline, http, resolver
-from function.scaling import address_policy, template
+from function.scaling import address_policy, conventions, template
 
 ATTEMPTS = 3
 PAUSES = (0.5, 1.5)
@@ -29,22 +30,21 @@ ANSWER_SECONDS = 1.0
 AGAIN = frozenset((408, 429))
 
 
+class _Verdict(enum.Enum):
+    """What is to be done after a POST."""
+
+    DELIVERED = "nothing"
+    REFUSED = "nothing: it would be refused again"
+    LATER = "the same again"
+
+
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """What came of one POST: a status, or none with the reason; ``wait`` is Retry-After in seconds."""
+    """What came of one POST, and in words why it was not delivered; ``wait`` is how many seconds to wait, if said."""
 
-    status: int | None
-    why: str
+    verdict: _Verdict
+    why: str = ""
     wait: float | None = None
-
-    @property
-    def delivered(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
-
-    @property
-    def refused(self) -> bool:
-        """Whether the same POST would be refused again."""
-        return self.status is not None and not self.delivered and self.status not in AGAIN and self.status < 500
 
 
 class Sender:
@@ -70,7 +70,7 @@ class Sender:
         self._client = http.Client(http.trusting(ca_file))
 
     def send(self, request: template.Request, where: str, *, until: float) -> None:
-        """POST until a 2xx, at most three times, and return; ``where`` names the Secret in sentences.
+        """POST until it is delivered, at most three times, and return; ``where`` names the Secret in sentences.
 
         until: when to give up, on the monotonic clock. Raises :class:`errors.Unavailable` where the receiver may take
         it later, :class:`errors.Refused` where it refuses it, or where the url leads to a closed address.
@@ -78,9 +78,9 @@ class Sender:
         with deadline.until(until):
             for attempt in range(1, ATTEMPTS + 1):
                 outcome = self._attempt(request, where)
-                if outcome.delivered:
+                if outcome.verdict is _Verdict.DELIVERED:
                     return
-                if outcome.refused:
+                if outcome.verdict is _Verdict.REFUSED:
                     raise errors.Refused(f"the webhook of {where} {outcome.why}")
                 pause = outcome.wait if outcome.wait is not None else _pause(attempt)
                 if attempt == ATTEMPTS or pause > SHORT_SECONDS or deadline.left() < pause + 1:
@@ -96,14 +96,14 @@ class Sender:
         try:
             addresses = self._open(request.url, where)
         except resolver.Unresolved:
-            return _Outcome(None, http.Why.UNRESOLVED)
+            return _Outcome(_Verdict.LATER, http.Why.UNRESOLVED)
         if deadline.left() < 0.1:
-            return _Outcome(None, "was not asked in time")
+            return _Outcome(_Verdict.LATER, "was not asked in time")
         try:
             answer = self._post(request, addresses)
         except http.NoAnswer as exc:
-            return _Outcome(None, str(exc))
-        return _Outcome(answer.status, _says(answer.status), answer.retry_after())
+            return _Outcome(_Verdict.LATER, str(exc))
+        return _judged(answer, request)
 
     def _post(self, request: template.Request, addresses: Sequence[address_policy.Address]) -> http.Answer:
         url = request.url
@@ -151,7 +151,25 @@ def _pause(attempt: int) -> float:
     return random.uniform(0.8, 1.2) * PAUSES[attempt - 1] if attempt <= len(PAUSES) else 0.0  # noqa: S311  # spreads retries
 
 
-def _says(status: int) -> str:
+def _judged(answer: http.Answer, request: template.Request) -> _Outcome:
+    """Return what an answer means: by its status, and where that is a 2xx, by its body."""
+    status = answer.status
+    if 200 <= status < 300:
+        return _read(answer, request)
     if 300 <= status < 400:
-        return f"answered with a redirect, {status}, and those are not followed"
-    return f"answered {status}"
+        return _Outcome(_Verdict.REFUSED, f"answered with a redirect, {status}, and those are not followed")
+    verdict = _Verdict.LATER if status in AGAIN or status >= 500 else _Verdict.REFUSED
+    return _Outcome(verdict, f"answered {status}", answer.retry_after())
+
+
+def _read(answer: http.Answer, request: template.Request) -> _Outcome:
+    """Return what the body of a 2xx says."""
+    refusal = conventions.refusal(bytes(answer.body), request.success, whole=answer.missing is None)
+    if refusal is None:
+        return _Outcome(_Verdict.DELIVERED)
+    # A receiver may repeat what was sent to it. A number is no secret; a word may be a part of one.
+    quoted = refusal.code and (refusal.code.lstrip("-").isdigit() or not request.holds(refusal.code))
+    why = f"answered {answer.status} {refusal.why}" + (f", {refusal.code}" if quoted else "")
+    wait = answer.retry_after()
+    verdict = _Verdict.LATER if refusal.temporary else _Verdict.REFUSED
+    return _Outcome(verdict, why, refusal.wait if wait is None else wait)

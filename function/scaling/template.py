@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from function import errors, events
-from function.scaling import address_policy, placeholders
+from function.scaling import address_policy, conventions, placeholders
 
-KEYS = ("url", "headers", "body")
+KEYS = ("url", "headers", "body", "success")
 IDEMPOTENCY = "Idempotency-Key"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
@@ -32,11 +32,17 @@ _SLACK = re.compile(r"(?:[a-z0-9-]+\.)*slack(?:-gov)?\.com\.?")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is sent: a POST of ``body``, JSON in ASCII, to ``url``."""
+    """What is sent: a POST of ``body``, JSON in ASCII, to ``url``. success: what the Secret asks of the answer."""
 
     url: address_policy.Url
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     body: bytes = dataclasses.field(repr=False)
+    success: conventions.Success | None = None
+
+    def holds(self, word: str) -> bool:
+        """Whether ``word`` is part of what is sent: then it may be a part of a secret."""
+        sent = (self.url.path, self.url.userinfo, *self.headers.values(), self.body.decode())
+        return any(word.lower() in part.lower() for part in sent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Template:
     url: address_policy.Url
     headers: Mapping[str, str] = dataclasses.field(repr=False)
     body: events.Json = dataclasses.field(repr=False)
+    success: conventions.Success | None
     remarks: tuple[str, ...]
 
     def render(self, values: Mapping[str, placeholders.Value]) -> Request:
@@ -62,7 +69,7 @@ class Template:
         kept = {name: value for name, value in defaults.items() if name.lower() not in names}
         headers = {**kept, **given, IDEMPOTENCY: str(values["occurrence"])}
         body = json.dumps(placeholders.filled(self.body, values, in_body)).encode()
-        return Request(self.url, headers, body)
+        return Request(self.url, headers, body, self.success)
 
 
 def contents(secret: Mapping[str, Any], where: str) -> dict[str, str]:
@@ -93,7 +100,7 @@ def _written(value: object, key: str, where: str) -> str:
 
 
 def read(content: Mapping[str, str], where: str) -> Template:
-    """Return what the keys url, headers and body of a Secret say.
+    """Return what the keys url, headers, body and success of a Secret say.
 
     Raises :class:`errors.Refused` with a sentence that names what is wrong with which key, never its value.
     """
@@ -107,7 +114,14 @@ def read(content: Mapping[str, str], where: str) -> Template:
     headers = _headers(content.get("headers", ""), where)
     body = _body(content["body"], where)
     remarks = dict.fromkeys((*placeholders.remarks(body), *placeholders.remarks(list(headers.values()))))
-    return Template(url, headers, body, tuple(remarks))
+    return Template(url, headers, body, _success(content.get("success", ""), where), tuple(remarks))
+
+
+def _success(text: str, where: str) -> conventions.Success | None:
+    try:
+        return conventions.success(text, f"{where}: the key success")
+    except errors.BadEvent as exc:
+        raise errors.Refused(str(exc)) from None
 
 
 def _headers(text: str, where: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from function import errors
-from function.scaling import placeholders, template
+from function.scaling import conventions, placeholders, template
 from tests import hpa
 
 OCCURRENCE = hpa.OCCURRENCE
@@ -93,6 +93,21 @@ def test_the_content_type_is_the_secrets_where_it_says_one() -> None:
     ]
 
 
+def test_what_is_sent_is_known_by_its_words() -> None:
+    """So that an answer that repeats a part of it is not quoted."""
+    sent = request('{"key": "k_secret"}', headers='{"X": "h_secret"}', url="https://me:u_secret@example.com/p_secret")
+    assert [sent.holds(word) for word in ("k_secret", "H_SECRET", "p_secret", "u_secret", "channel_not_found")] == [
+        *[True] * 4,
+        False,
+    ]
+
+
+def test_a_secret_says_what_a_success_looks_like() -> None:
+    """By JSON that the answer holds, or by the word status; a Secret without the key says nothing."""
+    read = [template.read({"url": URL, "body": "{}", "success": text}, "x").success for text in (" ", "status", "[1]")]
+    assert read == [None, conventions.Success(None), conventions.Success([1])]
+
+
 @given(st.text())
 def test_control_characters_never_reach_a_header(message: str) -> None:
     """Neither from a message nor from the Secret itself."""
@@ -147,6 +162,9 @@ SECRET = "hunter2"
             "the key headers has a name, number 2, that no header can have",
         ),
         ({"headers": '{"Host": "x"}'}, "the key headers may not set Host"),
+        ({"success": f'{{"{SECRET}"'}, "the key success is not JSON: Expecting ':' delimiter at line 1 column 11"),
+        ({"success": "null"}, "the key success is null: it must be JSON that the answer holds, or the word status"),
+        ({"success": "[" * 11 + "]" * 11}, "the key success is nested too deep"),
     ],
 )
 def test_what_is_wrong_with_a_secret_is_said_without_its_value(keys: dict[str, str], expected: str) -> None:
@@ -182,11 +200,11 @@ def test_no_repr_shows_a_secret() -> None:
     assert SECRET not in repr(read) + repr(read.render(VALUES))
 
 
-@given(st.text(), st.text(), st.text())
-def test_any_secret_gives_a_request_or_a_refusal(url: str, headers: str, body: str) -> None:
+@given(st.text(), st.text(), st.text(), st.text())
+def test_any_secret_gives_a_request_or_a_refusal(url: str, headers: str, body: str, success: str) -> None:
     """And nothing else."""
     try:
-        read = template.read({"url": url, "headers": headers, "body": body}, "x")
+        read = template.read({"url": url, "headers": headers, "body": body, "success": success}, "x")
     except errors.Refused:
         return
     json.loads(read.render(VALUES).body)

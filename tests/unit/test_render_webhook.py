@@ -12,6 +12,7 @@ import yaml
 
 from function import settings
 from function.cli import main as command
+from function.scaling import conventions, template
 from tests import cluster
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -102,6 +103,7 @@ def test_an_unknown_placeholder_is_said(run: Any) -> None:
         ('"text": "_message_"}', "", "Secret hook: the key body is not JSON"),
         ('{"Authorization"', '["Authorization"', "Secret hook: the key headers is not JSON"),
         ("kind: Secret", "kind: ConfigMap", "holds no Secrets, and must hold one"),
+        ("stringData:", "stringData:\n  success: '{hunter2'", "Secret hook: the key success is not JSON"),
         ("stringData:", "stringData: [hunter2", "is not YAML: the parser gave up at line"),
         ("hooks.example.com", "169.254.169.254", "the url leads to a link-local address"),
         ("hooks.example.com", "localhost", "the url leads to a loopback address"),
@@ -200,6 +202,18 @@ EXPECTED: dict[str, Any] = {
         },
         "links": [],
     },
+    "loki": {
+        "streams": [
+            {
+                "stream": {"job": "hpa", "cluster": "default", "namespace": "default"},
+                "values": [[f"{AT}000000000", f"default/php-apache: {MESSAGE}"]],
+            }
+        ]
+    },
+    "telegram": {"chat_id": "YOUR_CHAT_ID", "text": f"HPA default/php-apache: {MESSAGE}"},
+    "dingtalk": {"msgtype": "text", "text": {"content": f"HPA default/php-apache: {MESSAGE}"}},
+    "wecom": {"msgtype": "text", "text": {"content": f"HPA default/php-apache: {MESSAGE}"}},
+    "feishu": {"msg_type": "text", "content": {"text": f"HPA default/php-apache: {MESSAGE}"}},
     "teams": {
         "type": "message",
         "attachments": [
@@ -225,6 +239,42 @@ def test_each_preset_sends_what_its_receiver_wants(name: str, run: Any) -> None:
     """Times in its unit, numbers as numbers, no placeholder left."""
     code, printed, said = run((PRESETS / f"{name}.yaml").read_text())
     assert (code, said, body(printed)) == (0, "", EXPECTED[name])
+
+
+ANSWERS: dict[str, tuple[list[str], list[str]]] = {
+    "wavefront": (['{"status":{"result":"OK","message":"","code":200},"response":{"name":"HPA Scaling"}}'], []),
+    "honeycomb": (['{"id":"x","type":"scaling","message":"error: x","start_time":1}'], ['{"error":"unknown API key"}']),
+    "grafana": (['{"message":"Annotation added","id":1}'], []),
+    "loki": ([""], []),
+    "slack": (["ok"], ['{"ok":false,"error":"invalid_auth"}']),
+    "datadog": (
+        ['{"status":"ok","event":{"id":1,"title":"error"}}'],
+        ['{"errors":["Forbidden"]}', '{"status":"error"}'],
+    ),
+    "pagerduty": (
+        ['{"status":"success","message":"Change event processed"}'],
+        ['{"status":"invalid event","errors":[]}'],
+    ),
+    "teams": (["", "1", '{"id":"1"}'], ["Webhook message delivery failed with error: HTTP error 400"]),
+    "telegram": (['{"ok":true,"result":{"message_id":1}}'], ['{"ok":false,"error_code":403}', "<html></html>"]),
+    "dingtalk": (['{"errcode":0,"errmsg":"ok"}'], ['{"errcode":310000,"errmsg":"keywords not in content"}', "", "{}"]),
+    "wecom": (['{"errcode":0,"errmsg":"ok"}'], ['{"errcode":93000,"errmsg":"invalid webhook url"}', "ok"]),
+    "feishu": (
+        ['{"code":0,"msg":"success","data":{}}', '{"Extra":null,"StatusCode":0,"StatusMessage":"success"}'],
+        ['{"code":19024,"msg":"Key Words Not Found","data":{}}'],
+    ),
+}
+"""What each receiver answers with a 2xx: to a success, and to an error."""
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_each_preset_tells_its_receivers_errors_from_its_successes(name: str) -> None:
+    """In the body of a 2xx, by the receiver's own convention."""
+    secret = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+    read = template.read(template.contents(secret, name), name)
+    good, bad = ANSWERS[name]
+    assert [conventions.refusal(body.encode(), read.success) for body in good] == [None] * len(good)
+    assert all(conventions.refusal(body.encode(), read.success) for body in bad)
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
