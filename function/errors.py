@@ -10,6 +10,7 @@
     └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
         ├── TooSlow          the request did not come to its end in time
         ├── DatabaseUnavailable
+        │   └── Locked       another transaction holds a lock on what the event changes
         ├── ListExpired      the Kubernetes API forgot the moment of a list before it was read to its end
         └── SchemaOutdated   the database lacks migrations that this code needs
 
@@ -58,6 +59,10 @@ class TooSlow(Unavailable):
 
 class DatabaseUnavailable(Unavailable):
     """Postgres cannot be reached, or not in time, or does not let us in."""
+
+
+class Locked(DatabaseUnavailable):
+    """Another transaction holds a lock on what would be changed, and did not end in time."""
 
 
 class ListExpired(Unavailable):

@@ -14,16 +14,14 @@ import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
-import psycopg2.sql
 import yoyo
 import yoyo.backends.core.postgresql
 import yoyo.connections
 
-from function import errors, events, progress, settings
-from function.clients import postgres
+from function import errors, events, grants, progress, settings
+from function.clients import postgres, postgres_session
 from function.inventory import prune
 from function.inventory.mapping import versions, vm
 from function.inventory.storage import store
@@ -33,30 +31,18 @@ ADVISORY_LOCK = 7_682_013_519
 PAGE = 500
 IMPORTED = "imported into vm_history by vmledger; vmledger does not use this table any more"
 
-GRANTS = {
-    "vm_state": "SELECT, INSERT, UPDATE",
-    "vm_history": "SELECT, INSERT, UPDATE",
-    "scaling_notices": "SELECT, INSERT, UPDATE, DELETE",
-    "scaling_excess": "SELECT, INSERT, UPDATE, DELETE",
-    "vsphere_applied": "SELECT, INSERT, UPDATE",
-    "vsphere_turns": "SELECT, INSERT, UPDATE, DELETE",
-    "vm_runtime": "SELECT, INSERT, UPDATE",
-    "vm_runtime_history": "SELECT, INSERT, UPDATE",
-    "clusters": "SELECT, INSERT, UPDATE",
-    "reconcile_runs": "SELECT, INSERT",
-    "reconcile_seen": "SELECT, INSERT, DELETE",
-    "ledger_heard": "SELECT, INSERT, UPDATE, DELETE",
-    "ledger_health": "SELECT",
-    "_yoyo_migration": "SELECT",
-}
-"""What the function itself needs, by table."""
+IN_THE_WAY = "virtual_machines exists and is not the published table: rename it, then migrate again"
+"""What 0001.ledger.sql raises; the only words of the database that are shown, because they are ours."""
+DENIED = "the database role may not migrate: it must own the tables, and be allowed to create in their schema"
+NEEDS = postgres_session.Needs(statement=0, lock=0, idle=0)
+MONTHS_LOCK_SECONDS = 2.0
 
 
 class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore[misc]  # yoyo is not typed
     """yoyo on connections of ours, so that the settings mean here what they mean elsewhere."""
 
     def connect(self, dburi: yoyo.connections.DatabaseURI) -> psycopg2.extensions.connection:
-        return postgres.connect(dburi.args)
+        return postgres_session.Session(dburi.args, NEEDS).connection
 
     def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:  # noqa: ARG002
         """Apply a migration and note it, in one transaction: killed in between, it would be applied a second time."""
@@ -74,7 +60,8 @@ class Migrated:
 
     applied: names of migrations, in their order. imported, skipped: rows of the published example's table, None where
     there was none to import. months_left: the tables of the coming months are left to prune. granted: DB_APP_ROLE has
-    its rights.
+    its rights. owner_repaired: the tables' owner has the rights again that an earlier run with DB_APP_ROLE had taken.
+    public_closed: the role public, which is everybody, can write the tables no more.
     """
 
     applied: list[str] = dataclasses.field(default_factory=list)
@@ -82,6 +69,8 @@ class Migrated:
     skipped: int = 0
     months_left: bool = False
     granted: bool = False
+    owner_repaired: bool = False
+    public_closed: bool = False
 
 
 def run(configuration: settings.Settings, talk: progress.Progress | None = None) -> Migrated:
@@ -90,69 +79,76 @@ def run(configuration: settings.Settings, talk: progress.Progress | None = None)
     if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
     done = Migrated()
-    with _connected(configuration) as connection, _alone(connection, talk):
-        _check_encoding(connection)
-        done.applied = _apply(configuration)
-        _import_published(configuration, connection, done, talk)
-        done.months_left = not _add_months(connection)
-        if configuration.database.app_role:
-            _grant(connection, configuration.database.app_role)
+    role = configuration.database.app_role
+    with _session(configuration) as session:
+        _wait_alone(session, talk)
+        with session.cursor() as cursor:
+            _check_encoding(cursor)
+            _check_right(cursor)
+            if role:
+                grants.check(cursor, role)
+            done.owner_repaired, done.public_closed = grants.repair(cursor)
+            done.applied = _apply(configuration)
+            _import_published(configuration, cursor, done, talk)
+        done.months_left = not _add_months(session)
+        if role:
+            with session.cursor(lock_wait=NEEDS.lock) as cursor:
+                grants.grant(cursor, role)
             done.granted = True
     return done
 
 
-def _add_months(connection: psycopg2.extensions.connection) -> bool:
+def _add_months(session: postgres_session.Session) -> bool:
     """Make the tables of the months to come; return whether they were made.
 
     They are not while somebody reads the history: every event would wait behind us.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '2s'")
-        try:
+    try:
+        with session.cursor(lock_wait=MONTHS_LOCK_SECONDS) as cursor:
             prune.add_months(cursor)
-        except psycopg2.errors.LockNotAvailable:
-            return False
-        finally:
-            cursor.execute("RESET lock_timeout")
+    except errors.Locked:
+        return False
     return True
 
 
 @contextlib.contextmanager
-def _connected(configuration: settings.Settings) -> Iterator[psycopg2.extensions.connection]:
-    """Yield a connection; a failure of the database becomes one sentence for the person who runs the command."""
+def _session(configuration: settings.Settings) -> Iterator[postgres_session.Session]:
+    """Yield a session; a failure of the database becomes one sentence for the person who runs the command."""
     try:
-        connection = postgres.connect({"connect_timeout": 10, **configuration.database.connection()})
-        try:
-            yield connection
-        finally:
-            connection.close()
-    except psycopg2.Error as exc:
-        first = str(exc).strip().partition("\n")[0]
-        if not first or "connection option" in first:  # which would quote a value
-            first = type(exc).__name__
-        raise errors.DatabaseUnavailable(f"the database says: {first}") from exc
+        with postgres_session.for_command(configuration.database.connection(), NEEDS, denied=DENIED) as session:
+            yield session
+    except errors.DatabaseUnavailable as exc:
+        cause = exc.__cause__
+        if isinstance(cause, psycopg2.errors.RaiseException) and cause.diag.message_primary == IN_THE_WAY:
+            raise errors.DatabaseUnavailable(IN_THE_WAY) from exc
+        raise
 
 
-def _check_encoding(connection: psycopg2.extensions.connection) -> None:
+def _check_encoding(cursor: postgres.Cursor) -> None:
     """Refuse a database that cannot hold every text, or that compares texts otherwise than by code point."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('server_encoding')")
-        [encoding] = cursor.fetchone() or [""]
+    cursor.execute("SELECT current_setting('server_encoding')")
+    [encoding] = cursor.fetchone() or [""]
     if encoding not in ("UTF8", "SQL_ASCII"):
         raise errors.Refused(
             f"the database's encoding is {encoding}: make one with CREATE DATABASE ... ENCODING 'UTF8'"
         )
 
 
-@contextlib.contextmanager
-def _alone(connection: psycopg2.extensions.connection, talk: progress.Progress) -> Iterator[None]:
-    """Hold the advisory lock; wait for another migration that runs."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ADVISORY_LOCK])
-        if cursor.fetchone() != (True,):
-            talk.note("another migration is running: waiting for it")
-            cursor.execute("SELECT pg_advisory_lock(%s)", [ADVISORY_LOCK])
-    yield
+def _check_right(cursor: postgres.Cursor) -> None:
+    """Refuse a role that could not make the first table; yoyo would not notice."""
+    cursor.execute(
+        "SELECT to_regclass('_yoyo_migration') IS NULL"
+        " AND NOT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+    )
+    if cursor.fetchone() == (True,):
+        raise errors.Refused(DENIED)
+
+
+def _wait_alone(session: postgres_session.Session, talk: progress.Progress) -> None:
+    """Take the advisory lock; wait for another migration that runs."""
+    if not session.alone(ADVISORY_LOCK):
+        talk.note("another migration is running: waiting for it")
+        session.alone(ADVISORY_LOCK, seconds=float("inf"))
 
 
 def _apply(configuration: settings.Settings) -> list[str]:
@@ -167,60 +163,38 @@ def _apply(configuration: settings.Settings) -> list[str]:
     return [migration.id for migration in missing]
 
 
-def _grant(connection: psycopg2.extensions.connection, role: str) -> None:
-    """Give ``role`` what :data:`GRANTS` says on our tables, and nothing else on them."""
-    name = psycopg2.sql.Identifier(role)
-    statements: list[psycopg2.sql.Composable] = [psycopg2.sql.SQL("BEGIN")]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_schema()")
-        [schema] = cursor.fetchone() or ["public"]
-        usage = psycopg2.sql.SQL("GRANT USAGE ON SCHEMA {} TO {}")
-        statements.append(usage.format(psycopg2.sql.Identifier(schema), name))
-        for table, rights in GRANTS.items():
-            what = psycopg2.sql.Identifier(table)
-            statements.append(psycopg2.sql.SQL("REVOKE ALL ON {} FROM {}").format(what, name))
-            grant = psycopg2.sql.SQL(f"GRANT {rights} ON {{}} TO {{}}")
-            statements.append(grant.format(what, name))
-        statements.append(psycopg2.sql.SQL("COMMIT"))
-        try:
-            cursor.execute(psycopg2.sql.SQL("; ").join(statements))
-        except psycopg2.errors.UndefinedObject as exc:
-            raise errors.Refused("DB_APP_ROLE names a role that does not exist: create it first") from exc
-
-
 def _import_published(
     configuration: settings.Settings,
-    connection: psycopg2.extensions.connection,
+    cursor: postgres.Cursor,
     done: Migrated,
     talk: progress.Progress,
 ) -> None:
     """Import the published example's rows, once, and count them."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT obj_description(c.oid, 'pg_class') FROM pg_class c"
-            " WHERE c.oid = to_regclass('virtual_machines_published')"
-        )
-        if cursor.fetchone() != (None,):
-            return
-        cursor.execute("SELECT count(*) FROM virtual_machines_published")
-        [total] = cursor.fetchone() or [0]
-        db = postgres.Database(configuration.database.connection(), timeout=60)
-        ledger = store.Store(db)
-        done.imported = 0
-        try:
-            for page in _pages(cursor):
-                changes = [change for row in page if (change := _published(row, configuration.ledger.cluster_name))]
-                if changes:
-                    ledger.write(changes, listed=True)
-                done.imported += len(changes)
-                done.skipped += len(page) - len(changes)
-                talk.at("rows of the published table", done.imported + done.skipped, total)
-        finally:
-            db.close()
-        cursor.execute("COMMENT ON TABLE virtual_machines_published IS %s", [IMPORTED])
+    cursor.execute(
+        "SELECT obj_description(c.oid, 'pg_class') FROM pg_class c"
+        " WHERE c.oid = to_regclass('virtual_machines_published')"
+    )
+    if cursor.fetchone() != (None,):
+        return
+    cursor.execute("SELECT count(*) FROM virtual_machines_published")
+    [total] = cursor.fetchone() or [0]
+    db = postgres.Database(configuration.database.connection(), timeout=60)
+    ledger = store.Store(db)
+    done.imported = 0
+    try:
+        for page in _pages(cursor):
+            changes = [change for row in page if (change := _published(row, configuration.ledger.cluster_name))]
+            if changes:
+                ledger.write(changes, listed=True)
+            done.imported += len(changes)
+            done.skipped += len(page) - len(changes)
+            talk.at("rows of the published table", done.imported + done.skipped, total)
+    finally:
+        db.close()
+    cursor.execute("COMMENT ON TABLE virtual_machines_published IS %s", [IMPORTED])
 
 
-def _pages(cursor: psycopg2.extensions.cursor) -> Iterator[list[Mapping[str, Any]]]:
+def _pages(cursor: postgres.Cursor) -> Iterator[list[Mapping[str, Any]]]:
     """Yield the published table's rows, some at a time, so that memory does not grow with the table."""
     cursor.execute("BEGIN")
     cursor.execute("DECLARE published CURSOR FOR SELECT to_jsonb(p) FROM virtual_machines_published p")

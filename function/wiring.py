@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import logging.config
 from collections.abc import Mapping
 
@@ -16,6 +17,8 @@ from function.vsphere import capability as vsphere
 from function.web import app, routing
 
 NOT_CONFIGURED = "not configured"
+
+log = logging.getLogger(__name__)
 
 
 class Service:
@@ -82,6 +85,8 @@ def from_env(environ: Mapping[str, str]) -> Service:
     """Build the service; raise :class:`errors.BadSetting` where a variable cannot be used."""
     configuration = settings.Settings.from_env(environ)
     logging.config.dictConfig(logs.configuration(configuration.receiver.log_level))
+    for sentence in settings.corrections(environ):
+        log.warning(sentence, extra={"action": "setting.corrected"})
     return Service(configuration)
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from dev import embedded_postgres
 from function import migrate, settings
-from function.clients import postgres
+from function.clients import postgres, postgres_session
 
 TEMPLATE = "vmledger_template"
 
@@ -99,6 +99,11 @@ def execute(url: str, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]
             return cursor.fetchall() if cursor.description else []
     finally:
         connection.close()
+
+
+def session(url: str, needs: postgres_session.Needs = postgres.NEEDS) -> psycopg2.extensions.connection:
+    """Open a connection in autocommit mode, set as the function's own is, or to what another one needs."""
+    return postgres_session.Session({"dsn": url}, needs).connection
 
 
 @pytest.fixture

@@ -28,7 +28,12 @@ def command() -> None:
 
 def lines(done: migrate.Migrated) -> list[str]:
     """Return what was done, in words."""
-    said = [f"applied {name}" for name in done.applied]
+    said = []
+    if done.owner_repaired:
+        said.append("gave the tables' owner back the rights that an earlier run with DB_APP_ROLE had taken")
+    if done.public_closed:
+        said.append("took the rights on the tables from public, by which every role could write them")
+    said += [f"applied {name}" for name in done.applied]
     if done.imported is not None:
         said.append(f"imported {done.imported} rows of the published table")
     if done.skipped:

@@ -21,6 +21,8 @@ What these leave out is read from libpq's own variables, such as PGSSLMODE.
 
 def configuration() -> settings.Settings:
     """Return the settings of the process's environment; raise :class:`errors.BadSetting`."""
+    for sentence in settings.corrections(os.environ):
+        click.echo(f"vmledger: warning: {sentence}", err=True)
     return settings.Settings.from_env(os.environ)
 
 

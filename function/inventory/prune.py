@@ -22,11 +22,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
-import psycopg2.errors
-
 from function import errors, progress, settings
-from function.clients import postgres
+from function.clients import postgres, postgres_session
 from function.inventory.storage import dead_letters, store, tables
 
 MONTHS_AHEAD = 3
@@ -36,15 +33,11 @@ SECONDS = 0.2
 """How long a transaction should take, because the writers of its machines wait for it."""
 LOCK_NUMBER = 7_682_013_520
 """Of the advisory lock that keeps a second prune away; beside the one of ``migrate``."""
-SESSION = """
-SET statement_timeout = '10min';
-SET lock_timeout = '4s';
-SET TimeZone = 'UTC';
-SET jit = off;
-SET enable_seqscan = off;
-SET enable_hashjoin = off;
-SET enable_mergejoin = off;
-"""
+NEEDS = postgres_session.Needs(
+    statement=600,
+    lock=4,
+    planner={"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"},
+)
 """Plans go by index, machine by machine: on a history that was filled since it was analyzed, others read all of it."""
 
 _NO_FACTS = ("type", "id", "time", "resource_version", "generation")
@@ -112,24 +105,15 @@ def add_months(cursor: postgres.Cursor) -> list[str]:
 @contextlib.contextmanager
 def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
     """Yield a cursor of a connection that nobody else prunes over; failures become one sentence for a person."""
-    try:
-        connection = postgres.connect({"connect_timeout": 10, **configuration.database.connection()})
+    denied = "the database role may not prune: log in as the owner of the tables, the role that ran `migrate`"
+    with postgres_session.for_command(configuration.database.connection(), NEEDS, denied=denied) as session:
+        if not session.alone(LOCK_NUMBER):
+            raise errors.Refused("another prune of this database is running: leave it to that one")
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(SESSION)
-                if not _one(cursor, "SELECT pg_try_advisory_lock(%s)", [LOCK_NUMBER]):
-                    raise errors.Refused("another prune of this database is running: leave it to that one")
+            with session.cursor() as cursor:
                 yield cursor
-        finally:
-            connection.close()
-    except psycopg2.errors.InsufficientPrivilege as exc:
-        raise errors.Refused(
-            "the database role may not prune: log in as the owner of the tables, the role that ran `migrate`"
-        ) from exc
-    except psycopg2.errors.LockNotAvailable as exc:
-        raise errors.DatabaseUnavailable("somebody else holds a lock on the tables: run it again later") from exc
-    except psycopg2.Error as exc:
-        raise postgres.translate(exc) from exc
+        except errors.Locked as exc:
+            raise errors.Locked("somebody else holds a lock on the tables: run it again later") from exc
 
 
 def _one(cursor: postgres.Cursor, sql: str, parameters: Any = None) -> Any:

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from function.settings import variables
 from function.settings.database import Database
 from function.settings.echo import Echo
 from function.settings.kubernetes import Kubernetes
@@ -33,7 +34,18 @@ __all__ = [
     "Scaling",
     "Settings",
     "Webhooks",
+    "corrections",
 ]
+
+
+def corrections(environ: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable whose value is not taken as it stands."""
+    names = (str(field.metadata["variable"]) for _, field in Settings.declared())
+    return [
+        f"{name} ends with a newline, which was cut off"
+        for name in names
+        if environ.get(name, "") != variables.without_newline(environ.get(name, ""))
+    ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,14 +19,19 @@ def connection_string(value: str) -> str:
     import psycopg2.extensions
 
     try:
-        ports = psycopg2.extensions.parse_dsn(value).get("port", "").split(",")
-    except psycopg2.Error:
+        found = psycopg2.extensions.parse_dsn(variables.text(value))
+    except (psycopg2.Error, ValueError):
         # libpq's own message quotes the string, password included, so it is left behind.
-        ports = ["none"]
+        raise ValueError(NOT_UNDERSTOOD) from None
     # libpq looks at the port when it connects: it may be the rest of a password that was not percent-encoded.
-    if not all(port.isdigit() or not port for port in ports):
-        raise ValueError("is no connection string that libpq understands (postgresql://user:password@host/name)")
+    if not all(port.isdigit() or not port for port in found.get("port", "").split(",")):
+        raise ValueError(NOT_UNDERSTOOD)
+    if any("@" in host and host[0] not in "/@" for host in found.get("host", "").split(",")):
+        raise ValueError("has an @ in its host, which may be the end of a password: write the password's @ as %40")
     return value
+
+
+NOT_UNDERSTOOD = "is no connection string that libpq understands (postgresql://user:password@host/name)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

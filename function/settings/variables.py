@@ -15,8 +15,17 @@ from function import errors
 
 
 def text(value: str) -> str:
-    """Any text."""
+    """Any text that is UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8 come from the environment as lone surrogates
+        raise ValueError("must be UTF-8 text") from None
     return value
+
+
+def without_newline(value: str) -> str:
+    """Return a value as it was meant: ``echo`` without ``-n`` ends whatever it writes with a newline."""
+    return value.rstrip("\r\n")
 
 
 def whole(least: int, most: int) -> Callable[[str], int]:
@@ -122,7 +131,7 @@ class Part:
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             name = field.metadata.get("variable", "")
-            given = environ.get(name, "")
+            given = without_newline(environ.get(name, ""))
             if not given:
                 continue
             if _REFERENCE.fullmatch(given):

@@ -16,7 +16,7 @@ import pytest
 
 from dev import embedded_postgres
 from function import errors, events, migrate, settings, wiring
-from function.clients import postgres
+from function.clients import postgres, postgres_session
 from function.inventory import health
 from function.inventory.mapping import versions, vm
 from function.inventory.storage import dead_letters, store
@@ -157,8 +157,10 @@ def test_it_stays_cheap_whatever_the_ledger_holds(url: str, query: Query) -> Non
         [],
     )
     query("ANALYZE")
-    for session in ("", postgres.SESSION):
-        [(found,)] = query(session + "EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health")
+    for planner in ({}, postgres.NEEDS.settings()):
+        session = postgres_session.SQL.prepare_only("apply_settings") + postgres_session.SQL.call("apply_settings")
+        explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
+        [(found,)] = query(explain, {"settings": json.dumps(planner)})
         counts = [_rows(node) for node in _nodes(found[0]["Plan"]) if node.get("Relation Name") in BIG]
         assert len(counts) >= 4
         assert sum(counts) <= 60
@@ -225,7 +227,7 @@ def test_readiness_does_not_wait_for_a_locked_ledger(db: postgres.Database, url:
     locked, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        other = postgres.connect({"dsn": url})
+        other = conftest.session(url)
         with other.cursor() as cursor:
             cursor.execute("BEGIN; LOCK TABLE ledger_heard IN ACCESS EXCLUSIVE MODE")
             locked.set()
@@ -274,7 +276,7 @@ def wait_for(query: Query, sql: str, expected: object, seconds: float = 30) -> N
 def test_dead_letters_are_written_soon_by_somebody_else(db: postgres.Database, query: Query, url: str) -> None:
     """Many are one write; who counts does not wait for it."""
     counter = dead_letters.DeadLetters(db, cluster="east")
-    with contextlib.closing(postgres.connect({"dsn": url})) as other, other.cursor() as cursor:
+    with contextlib.closing(conftest.session(url)) as other, other.cursor() as cursor:
         cursor.execute("BEGIN; LOCK TABLE ledger_heard IN SHARE MODE")
         for _ in range(1000):
             counter.count()

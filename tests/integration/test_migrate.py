@@ -52,7 +52,6 @@ def test_from_every_earlier_version(new_database: Make, tmp_path: Any, monkeypat
             (partial / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
         with monkeypatch.context() as patch:
             patch.setattr(postgres, "MIGRATIONS", partial)
-            patch.setattr(migrate, "GRANTS", {})
             patch.setattr(prune, "add_months", lambda _: [])  # as these versions had none
             run(url)
         run(url)
@@ -69,7 +68,6 @@ def test_what_was_overtaken_before_is_marked(
         (tmp_path / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
     with monkeypatch.context() as patch:
         patch.setattr(postgres, "MIGRATIONS", tmp_path)
-        patch.setattr(migrate, "GRANTS", {})
         patch.setattr(prune, "add_months", lambda _: [])
         run(url)
     conftest.execute(
@@ -236,7 +234,7 @@ def test_months_wait_for_nobody(new_database: Make, monkeypatch: pytest.MonkeyPa
     url = new_database()
     run(url)
     monkeypatch.setattr(prune, "MONTHS_AHEAD", prune.MONTHS_AHEAD + 1)
-    with contextlib.closing(postgres.connect({"dsn": url})) as reader, reader.cursor() as cursor:
+    with contextlib.closing(conftest.session(url)) as reader, reader.cursor() as cursor:
         cursor.execute("BEGIN; SELECT count(*) FROM vm_history")
         assert "left the tables of the coming months to the next prune" in run(url)
     assert "left" not in run(url)
@@ -273,7 +271,7 @@ def test_the_command_says_in_one_line_what_is_wrong() -> None:
     """No database named, or none there: a sentence and exit code 1, without a traceback or a password."""
     for environ, sentence in (
         ({}, "no database is configured"),
-        ({"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "Connection refused"),
+        ({"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "connection refused"),
         ({"DB_PORT": "x"}, "DB_PORT must be a whole number"),
     ):
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("DB_", "DATABASE_", "PG"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from dev import embedded_postgres
 from function import errors, events
-from function.clients import postgres
+from function.clients import postgres, postgres_errors, postgres_session
 from function.inventory.mapping import versions, vm
 from function.inventory.storage import store
 from tests import conftest
@@ -35,8 +36,8 @@ DRIVER = [
 @pytest.mark.parametrize("error", DRIVER, ids=lambda error: error.__name__)
 def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error]) -> None:
     """Whatever psycopg2 can raise, and without its words: they may quote data."""
-    translated = postgres.translate(error("secret words"))
-    assert isinstance(translated, errors.BadEvent | errors.Unavailable | postgres.Conflict)
+    translated = postgres_errors.translate(error("secret words"))
+    assert isinstance(translated, errors.BadEvent | errors.Unavailable | postgres_errors.Conflict)
     assert "secret" not in str(translated)
 
 
@@ -47,8 +48,8 @@ def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error
         (psycopg2.errors.UntranslatableCharacter, errors.BadEvent),
         (psycopg2.errors.CheckViolation, errors.BadEvent),
         (psycopg2.errors.ProgramLimitExceeded, errors.BadEvent),
-        (psycopg2.errors.DeadlockDetected, postgres.Conflict),
-        (psycopg2.errors.SerializationFailure, postgres.Conflict),
+        (psycopg2.errors.DeadlockDetected, postgres_errors.Conflict),
+        (psycopg2.errors.SerializationFailure, postgres_errors.Conflict),
         (psycopg2.errors.UndefinedTable, errors.SchemaOutdated),
         (psycopg2.errors.AdminShutdown, errors.DatabaseUnavailable),
         (psycopg2.errors.ReadOnlySqlTransaction, errors.DatabaseUnavailable),
@@ -62,7 +63,7 @@ def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error
 )
 def test_what_to_do_next_decides(error: type[psycopg2.Error], ours: type[Exception]) -> None:
     """Never again, once more at once, or later."""
-    assert type(postgres.translate(error())) in (ours, *ours.__subclasses__())
+    assert type(postgres_errors.translate(error())) in (ours, *ours.__subclasses__())
 
 
 def change(name: str) -> versions.Change:
@@ -99,27 +100,44 @@ def test_a_process_holds_one_connection(db: postgres.Database, query: Query) -> 
 
 
 def test_a_deadlock_is_tried_again_inside(db: postgres.Database, url: str, query: Query) -> None:
-    """Somebody else's locks, in another order: the batch is stored, and the caller sees nothing of it."""
-    tables = store.Store(db)
-    tables.write([change("a"), change("b")])
+    """Somebody else's locks, in another order: the work is done, and the caller sees nothing of it."""
+    store.Store(db).write([change("a"), change("b")])
+    lock = "SELECT FROM vm_state WHERE name = %s FOR UPDATE"
     other = psycopg2.connect(url)
     with other.cursor() as cursor:
-        cursor.execute("SELECT FROM vm_state WHERE name = 'b' FOR UPDATE")
-        outcomes: list[Any] = []
-        writer = threading.Thread(target=lambda: outcomes.extend(tables.write([change("a"), change("b")])))
-        writer.start()
+        cursor.execute(lock, ["b"])
+        work = threading.Thread(
+            target=db.run, args=[lambda mine: mine.execute(f"{lock}; {lock}", ["a", "b"])], kwargs={"lock_wait": 30}
+        )
+        work.start()
         _wait_for_lock(query)
         cursor.execute("SET deadlock_timeout = '10s'")  # the other one finds the deadlock, and gives way
-        cursor.execute("SELECT FROM vm_state WHERE name = 'a' FOR UPDATE")
+        cursor.execute(lock, ["a"])
     other.commit()
     other.close()
-    writer.join(10)
-    assert outcomes == [store.Outcome.DUPLICATE] * 2
+    work.join(10)
+    assert not work.is_alive()
     query("SELECT pg_stat_force_next_flush()")
     db.run(lambda cursor: cursor.execute("SELECT 1"))
     end = time.monotonic() + 10
     while query("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") != [(1,)]:
         assert time.monotonic() < end, "there was no deadlock"
+
+
+def test_locks_in_another_order_are_waited_for(db: postgres.Database, url: str, query: Query) -> None:
+    """The batch gives way, and is stored once the other transaction has ended."""
+    tables = store.Store(db)
+    tables.write([change("a"), change("b")])
+    outcomes: list[Any] = []
+    with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT FROM vm_state WHERE name = 'b' FOR UPDATE")
+        writer = threading.Thread(target=lambda: outcomes.extend(tables.write([change("a"), change("b")])))
+        writer.start()
+        _wait_for_lock(query)
+        cursor.execute("SELECT FROM vm_state WHERE name = 'a' FOR UPDATE")
+        other.commit()
+        writer.join(10)
+    assert outcomes == [store.Outcome.DUPLICATE] * 2
 
 
 def _wait_for_lock(query: Query) -> None:
@@ -128,19 +146,36 @@ def _wait_for_lock(query: Query) -> None:
         assert time.monotonic() < end, "nobody waits for a lock"
 
 
-def test_a_statement_that_waits_for_ever_is_given_up(url: str, query: Query) -> None:
-    """By the server, after its statement timeout."""
-    db = postgres.Database({"dsn": url}, timeout=20)
+def test_a_statement_that_does_not_end_is_given_up(db: postgres.Database) -> None:
+    """By the server, after its statement timeout; the next one finds the connection in order."""
+    with pytest.raises(errors.DatabaseUnavailable, match="did not finish in time"):
+        db.run(lambda cursor: cursor.execute("SELECT pg_sleep(60)"), timeout=20)
+    assert store.Store(db).write([change("a")]) == [store.Outcome.STORED]
+
+
+def test_a_lock_is_waited_for_until_the_end(url: str, query: Query) -> None:
+    """And others have the connection in between."""
+    db = postgres.Database({"dsn": url}, timeout=2)
     tables = store.Store(db)
     tables.write([change("a")])
-    other = psycopg2.connect(url)
-    with other.cursor() as cursor:
-        cursor.execute("LOCK TABLE vm_state")
-        started = time.monotonic()
-        with pytest.raises(errors.DatabaseUnavailable, match="did not finish within 5 seconds"):
+    failures: list[Exception] = []
+
+    def write() -> None:
+        try:
             tables.write([change("a")])
-        assert time.monotonic() - started < 12
-    other.close()
+        except errors.Locked as exc:
+            failures.append(exc)
+
+    with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE vm_state")
+        writer = threading.Thread(target=write)
+        writer.start()
+        _wait_for_lock(query)
+        for _ in range(3):
+            db.run(lambda mine: mine.execute("SELECT 1"))
+        assert writer.is_alive()
+        writer.join(20)
+    assert [str(failure) for failure in failures] == [postgres_errors.LOCKED]
     assert tables.write([change("a")]) == [store.Outcome.DUPLICATE]
     db.close()
 
@@ -206,7 +241,7 @@ def test_the_state_says_what_an_event_would_meet(url: str) -> None:
     db = postgres.Database({"dsn": url}, timeout=5)
     assert db.state() == "ok"
     conftest.execute(url, "ALTER TABLE _yoyo_migration RENAME TO gone")
-    assert db.state() == postgres.OUTDATED
+    assert db.state() == postgres_errors.OUTDATED
     conftest.execute(url, "ALTER TABLE gone RENAME TO _yoyo_migration")
     [(name,)] = conftest.execute(url, "SELECT current_database()")
     conftest.execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -222,7 +257,7 @@ def test_the_state_misses_a_table_and_a_right(url: str, table: str) -> None:
     store.Store(db).write([change("a")])
     assert db.state() == "ok"
     conftest.execute(url, f"ALTER TABLE {table} RENAME TO hidden")
-    assert db.state() == postgres.OUTDATED
+    assert db.state() == postgres_errors.OUTDATED
     conftest.execute(url, f"ALTER TABLE hidden RENAME TO {table}")
     assert db.state() == "ok"
     assert conftest.execute(url, "SELECT count(*) FROM vm_state, vm_history") == [(1,)]
@@ -231,15 +266,15 @@ def test_the_state_misses_a_table_and_a_right(url: str, table: str) -> None:
 
 def test_hosts_are_looked_up_before_libpq_would() -> None:
     """Names become addresses beside the name; sockets, addresses that are given and libpq's own are left alone."""
-    found = postgres.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"})
+    found = postgres_session.resolved({"dsn": "postgresql://u:p@localhost:5433/n?sslmode=prefer"})
     assert "127.0.0.1" in found["hostaddr"].split(",")
     assert set(found["host"].split(",")) == {"localhost"}
     assert set(found["port"].split(",")) == {"5433"}
     assert (found["user"], found["password"], found["dbname"], found["sslmode"]) == ("u", "p", "n", "prefer")
-    two = postgres.resolved({"host": "localhost,127.0.0.1", "port": "1,2"})
+    two = postgres_session.resolved({"host": "localhost,127.0.0.1", "port": "1,2"})
     assert list(zip(two["host"].split(","), two["port"].split(","), strict=True))[-1] == ("127.0.0.1", "2")
     for given in ({"host": "/run/postgres"}, {"host": "x", "hostaddr": "10.0.0.1"}, {"dbname": "n"}):
-        assert postgres.resolved(given) == given
+        assert postgres_session.resolved(given) == given
 
 
 def test_a_name_that_is_none_is_an_error_in_time() -> None:

@@ -131,9 +131,9 @@ def test_a_version_that_is_on_its_way_is_waited_for(url: str, tables: store.Stor
     """What it makes worth keeping is kept."""
     tables.write([machine(ADD, 1, 60, cores=1), machine(UPDATE, 3, 50, cores=1), machine(UPDATE, 4, 1, cores=4)])
     late = machine(UPDATE, 2, 55, cores=2)
-    with contextlib.closing(postgres.connect({"dsn": url})) as writer, concurrent.futures.ThreadPoolExecutor() as pool:
+    with contextlib.closing(conftest.session(url)) as writer, concurrent.futures.ThreadPoolExecutor() as pool:
         cursor = writer.cursor()
-        cursor.execute(postgres.SESSION + store.SQL.prepare)
+        cursor.execute(store.SQL.prepare)
         cursor.execute("BEGIN;" + store.MERGE_MACHINES, {"rows": f"[{late.payload.decode()}]", "lists": True})
         pruned = pool.submit(prune, url)
         while query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:

@@ -22,7 +22,7 @@ from function.inventory.mapping import instance, versions, vm
 from function.inventory.reconcile import report, snapshot
 from function.inventory.reconcile import run as reconciliation
 from function.inventory.storage import store
-from tests import api_server, machines
+from tests import api_server, conftest, machines
 
 Rows = list[tuple[Any, ...]]
 Query = Callable[..., Rows]
@@ -1085,15 +1085,14 @@ def test_a_database_that_is_silent_is_a_failure(
     api: api_server.ApiServer, configuration: settings.Settings, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every wait has an end, also for a lock that somebody holds."""
-    monkeypatch.setattr(snapshot, "STATEMENT_SECONDS", 0.5)
-    monkeypatch.setattr(snapshot, "LOCK_ATTEMPTS", 2)
-    monkeypatch.setattr(snapshot, "SESSION", "SET lock_timeout = '100ms'")
+    monkeypatch.setattr(snapshot, "LOCK_WAITS", (0.1, 0.1))
     api.create(machines.vm("web"))
     with contextlib.closing(psycopg2.connect(configuration.database.url)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE reconcile_seen IN ACCESS EXCLUSIVE MODE")
         assert reconciliation.run(configuration).error == "the database was locked by others for too long"
-        monkeypatch.setattr(snapshot, "SESSION", "SELECT")
-        assert "the database cannot be used now" in (reconciliation.run(configuration).error or "")
+        monkeypatch.setattr(snapshot, "LOCK_WAITS", (60.0,))
+        monkeypatch.setattr(snapshot, "STATEMENT_SECONDS", 0.5)
+        assert "the database cannot be used now: no answer in time" in (reconciliation.run(configuration).error or "")
     assert [row[0] for row in rows(query)] == ["failed", "failed"]
     assert reconciliation.run(configuration).outcome == "repaired"
 
@@ -1106,11 +1105,9 @@ def test_what_is_missing_is_looked_up_by_index(
     known = {"cluster": "east", "epoch": 0, "version": 1, "began": NOW, "batch": 9}
     after = {"namespace": "", "name": "", "owner_uid": ""}
     for name in ("count_missing", snapshot.MACHINES.missing, snapshot.INSTANCES.missing):
-        with (
-            contextlib.closing(psycopg2.connect(configuration.database.url)) as connection,
-            connection.cursor() as cursor,
-        ):
-            cursor.execute(snapshot.SESSION + snapshot.SQL.by_name[name].sql)
+        session = conftest.session(str(configuration.database.url), snapshot.NEEDS)
+        with contextlib.closing(session), session.cursor() as cursor:
+            cursor.execute(snapshot.SQL.by_name[name].sql)
             cursor.execute("EXPLAIN " + snapshot.SQL.call(name), {**known, **after})
             plan = "\n".join(line for (line,) in cursor.fetchall())
         assert "SubPlan" in plan

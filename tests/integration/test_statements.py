@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
-import psycopg2.extensions
 import pytest
 
 import function
@@ -20,8 +18,8 @@ from tests import conftest
 
 ROOM = pathlib.Path(function.__file__).parent
 FOLDERS = sorted(path for path in ROOM.rglob("sql") if path.is_dir())
-SESSIONS = {"inventory/reconcile/sql": snapshot.SESSION}
-"""How a room sets up its sessions, where it has some of its own."""
+SESSIONS = {"inventory/reconcile/sql": snapshot.NEEDS}
+"""What a room needs of its sessions, where it has some of its own."""
 PREPARED = [
     (folder, each) for folder in FOLDERS for each in statements.load(folder).by_name.values() if each.is_prepared
 ]
@@ -84,10 +82,9 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def explained(folder: pathlib.Path, statement: statements.Statement, url: str) -> list[dict[str, Any]]:
     """The nodes of the plan, in a session as the statement's room sets it up, which scan a table that is not empty."""
-    session = SESSIONS.get(str(folder.relative_to(ROOM)), postgres.SESSION)
-    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(session)
-        cursor.execute(statement.sql)
+    needs = SESSIONS.get(str(folder.relative_to(ROOM)), postgres.NEEDS)
+    with contextlib.closing(conftest.session(url, needs)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"DEALLOCATE ALL; {statement.sql}")
         cursor.execute("SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s", [statement.name])
         [(types,)] = cursor.fetchall()
         given = {name: VALUES[kind] for name, kind in zip(statement.parameters, types, strict=True)}
@@ -127,9 +124,9 @@ def test_a_generic_plan_is_forced_but_not_where_citus_is(url: str) -> None:
         "INSERT INTO pg_extension (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
         " VALUES (999999, 'citus', 10, 2200, false, '14.0')"
     )
-    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute(postgres.SESSION + mode)
-        assert cursor.fetchall() == [("force_generic_plan",)]
-        cursor.execute("RESET plan_cache_mode;" + install)
-        cursor.execute(postgres.SESSION + mode)
-        assert cursor.fetchall() == [("auto",)]
+    for expected in ("force_generic_plan", "auto"):
+        with contextlib.closing(conftest.session(url)) as connection, connection.cursor() as cursor:
+            cursor.execute(mode)
+            assert cursor.fetchall() == [(expected,)]
+        if expected != "auto":
+            conftest.execute(url, install)

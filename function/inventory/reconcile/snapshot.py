@@ -18,11 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import psycopg2
-import psycopg2.errors
 
 from function import errors
-from function.clients import deadline, kubernetes, postgres, statements
+from function.clients import deadline, kubernetes, postgres_errors, postgres_session, statements
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
 
@@ -30,26 +28,20 @@ AnyRow = TypeVar("AnyRow", bound=versions.Row)
 
 STATEMENT_SECONDS = 60.0
 """A fleet of a million is counted in less."""
-LOCK_SECONDS = 4.0
-"""While it waits for the writers, new writers wait for it; their statements have 5 seconds."""
-LOCK_ATTEMPTS = 5
+LOCK_WAITS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 4.0, 4.0, 4.0)
+"""Seconds to wait for a lock, attempt after attempt.
+
+While a strong lock is waited for, all writers wait behind that: a short wait is mostly enough, and costs them nothing.
+"""
 LOCK_PAUSE = 0.1
-"""Longer before each attempt."""
+"""Between two attempts, so that the writers get on."""
+ALONE_SECONDS = 1.0
+"""How long the lock of a run that was killed is waited for."""
 BATCH = 500
 REVISIONS = "ControllerRevision"
 """The kind under which the names of the revisions are noted that instancetypes were taken from."""
 
-SESSION = f"""
-SET statement_timeout = '{int(STATEMENT_SECONDS * 1000)}ms';
-SET lock_timeout = '{int(LOCK_SECONDS * 1000)}ms';
-SET idle_in_transaction_session_timeout = '30s';
-SET default_transaction_isolation = 'read committed';
-SET TimeZone = 'UTC';
-SET enable_seqscan = off;
-SET jit = off;
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
-"""
-"""What a run needs of a session, whatever the server's defaults."""
+NEEDS = postgres_session.Needs(statement=STATEMENT_SECONDS, lock=LOCK_WAITS[0], planner={"enable_seqscan": "off"})
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
 
@@ -191,17 +183,14 @@ class Lists:
     def __init__(self, keywords: Mapping[str, Any], cluster: str) -> None:
         self._keywords = dict(keywords)
         self._cluster = cluster
-        self._connection: postgres.Connection | None = None
+        self._session: postgres_session.Session | None = None
         self._prepared: set[str] = set()
         self._noted: dict[str, int] = {}
 
     def open(self) -> None:
         """Connect."""
-        with postgres.translated(), deadline.within(postgres.CONNECT_SECONDS):
-            self._connection = postgres.connect(postgres.resolved(self._keywords))
-            self._prepared.clear()
-            with self._connection.cursor() as cursor:
-                cursor.execute(SESSION)
+        self._session = postgres_session.Session(self._keywords, NEEDS)
+        self._prepared.clear()
 
     def close(self) -> None:
         """Let the lock go, and close the connection: the server would take a moment to see that by itself."""
@@ -211,12 +200,7 @@ class Lists:
 
     def alone(self) -> bool:
         """Take the lock that a run holds to its end; return whether it was free."""
-        for attempt in range(LOCK_ATTEMPTS):
-            time.sleep(attempt * LOCK_PAUSE)  # a run that was killed may hold it for a moment
-            [(free,)] = self._ask("take_turn")
-            if free:
-                return True
-        return False
+        return self._open().alone(f"vmledger reconcile {self._cluster}", seconds=ALONE_SECONDS)
 
     def cluster(self) -> Cluster:
         """Return what is known of the cluster."""
@@ -301,16 +285,21 @@ class Lists:
 
     def record(self, run: Mapping[str, Any]) -> None:
         """Store the row of a run, over a new connection if this one is lost."""
-        if self._connection is None or self._connection.closed:
+        if self._session is None or self._session.closed:
             self._drop()
             self.open()
         self._ask("record_run", **run)
 
     def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(psycopg2.Error):
-                connection.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _open(self) -> postgres_session.Session:
+        """Return the session; raise where it is over, because the run's lock is gone with it."""
+        if self._session is None or self._session.closed:
+            raise errors.DatabaseUnavailable("the connection to the database was lost")
+        return self._session
 
     def _ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement in a transaction of its own; return its rows."""
@@ -321,44 +310,22 @@ class Lists:
         self._run(name, store.ALONE + SQL.call(name), parameters)
 
     def _run(self, name: str, call: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run the call of a statement. All may be repeated, and are where somebody else held a lock for too long."""
-        for attempt in range(LOCK_ATTEMPTS):
-            if self._connection is None or self._connection.closed:
-                raise errors.DatabaseUnavailable("the connection to the database was lost")
+        """Run the call of a statement. All may be repeated, and are where another transaction held a lock too long."""
+        for wait in LOCK_WAITS:
             try:
-                with _translated(), deadline.within(STATEMENT_SECONDS + 1), self._connection.cursor() as cursor:
+                with deadline.within(STATEMENT_SECONDS + 1), self._open().cursor(lock_wait=wait) as cursor:
                     self._prepare(cursor, name)
                     cursor.execute(call, {"cluster": self._cluster, **parameters})
                     return cursor.fetchall() if cursor.description else []
-            except _Busy:
-                time.sleep(attempt * LOCK_PAUSE)
-        raise errors.DatabaseUnavailable("the database was locked by others for too long")
+            except (postgres_errors.Conflict, errors.Locked):
+                time.sleep(LOCK_PAUSE)
+        raise errors.Locked("the database was locked by others for too long")
 
-    def _prepare(self, cursor: postgres.Cursor, name: str) -> None:
+    def _prepare(self, cursor: postgres_session.Cursor, name: str) -> None:
         """Prepare a statement before its first use: to prepare all of them waits for locks on tables not needed yet."""
         if name not in self._prepared:
             cursor.execute(SQL.by_name[name].sql)
             self._prepared.add(name)
-
-
-class _Busy(Exception):
-    """Somebody else holds a lock."""
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        with postgres.translated():
-            yield
-    except postgres.Conflict as exc:
-        raise _Busy from exc
-    except errors.DatabaseUnavailable as exc:
-        if isinstance(exc.__cause__, psycopg2.errors.LockNotAvailable):
-            raise _Busy from exc
-        if isinstance(exc.__cause__, psycopg2.errors.QueryCanceled):
-            sentence = f"the database did not finish within {STATEMENT_SECONDS:g} seconds"
-            raise errors.DatabaseUnavailable(sentence) from exc
-        raise
 
 
 def _standing(row: Sequence[Any]) -> Standing | None:

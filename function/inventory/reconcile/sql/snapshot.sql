@@ -4,13 +4,8 @@
 -- What was just filled has no statistics yet, so plans must go by index from the start: LIMIT 1 and OFFSET 0 keep Postgres
 -- from turning a search for each row into a join that reads a whole table.
 
--- take_turn (cluster)
--- Takes the lock that keeps a second reconcile of the cluster away until this connection ends; returns whether it could.
-PREPARE take_turn (text) AS
-SELECT pg_try_advisory_lock(hashtextextended('vmledger reconcile ' || $1, 0));
-
 -- release_turn ()
--- Gives the lock back at once; the server would notice the end of the connection a moment later.
+-- Gives the lock of the run back at once; the server would notice the end of the connection a moment later.
 PREPARE release_turn AS
 SELECT pg_advisory_unlock_all();
 
