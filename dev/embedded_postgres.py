@@ -41,7 +41,7 @@ class Postgres:
         self._settings = settings or {}
         # Makes the cluster where there is none; run by root, as a user of its own, because Postgres refuses root.
         self._wheel = postgres_server.get_server(folder / "data", cleanup_mode=None, start=False)
-        self._data: pathlib.Path = self._wheel.pgdata
+        self.data: pathlib.Path = self._wheel.pgdata
         self._sockets = _socket_folder(folder)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -62,6 +62,17 @@ class Postgres:
             return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
         return f"postgresql://{user}@/{database}?host={self._sockets}" + (f"&port={self.port}" if self.port else "")
 
+    def standby(self, folder: pathlib.Path) -> Postgres:
+        """Return a server of its own, not started, that follows this one."""
+        copy = Postgres(folder)
+        copy._wheel.ensure_pgdata_inited()  # which makes the folder the server's user's own
+        for child in copy.data.iterdir():
+            remove(child) if child.is_dir() else child.unlink()
+        command = [str(self.binaries / "pg_basebackup"), "--dbname", self.url(), "--pgdata", str(copy.data)]
+        command += ["--write-recovery-conf", "--checkpoint=fast"]
+        subprocess.run(command, user=self._wheel.system_user, cwd="/", check=True, capture_output=True)
+        return copy
+
     def start(self) -> None:
         """Start the server and wait until it answers; a server left over on the same data is stopped first."""
         self._wheel.ensure_pgdata_inited()
@@ -70,9 +81,9 @@ class Postgres:
         self._sockets.chmod(0o777)
         listen = ["-c", f"port={self.port}", "-h", "127.0.0.1"] if self.port else ["-h", ""]
         options = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
-        with (self._data.parent / "postgres.log").open("ab") as log:
+        with (self.data.parent / "postgres.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self.binaries / "postgres", "-D", self._data, "-k", self._sockets, *listen, *options],
+                [self.binaries / "postgres", "-D", self.data, "-k", self._sockets, *listen, *options],
                 stdout=log,
                 stderr=log,
                 user=self._wheel.system_user,
@@ -129,15 +140,15 @@ class Postgres:
             except psycopg2.OperationalError as exc:
                 if self._process is None or self._process.poll() is not None or time.monotonic() > end:
                     self.kill()
-                    log = self._data.parent / "postgres.log"
+                    log = self.data.parent / "postgres.log"
                     raise SystemExit(f"the embedded Postgres does not start; its log is {log}") from exc
                 time.sleep(0.05)
             else:
                 return
 
     def _stop_leftover(self) -> None:
-        if (self._data / "postmaster.pid").exists():
-            command = [str(self.binaries / "pg_ctl"), "-D", str(self._data), "-m", "immediate", "-w", "stop"]
+        if (self.data / "postmaster.pid").exists():
+            command = [str(self.binaries / "pg_ctl"), "-D", str(self.data), "-m", "immediate", "-w", "stop"]
             subprocess.run(command, user=self._wheel.system_user, cwd="/", capture_output=True, check=False)
 
 

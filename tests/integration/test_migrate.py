@@ -163,6 +163,113 @@ def test_the_application_s_role_can_do_its_work_and_no_more(new_database: Make, 
     conftest.execute(url, f"DROP OWNED BY {role}")
 
 
+def test_the_application_s_role_reads_what_people_read(new_database: Make, role: str) -> None:
+    """The view, and the function that shows it as it was; also where functions are not for everybody."""
+    url = new_database()
+    conftest.execute(url, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM public")
+    run(url, DB_APP_ROLE=role)
+    mine = url.replace("postgres@", f"{role}@")
+    assert conftest.execute(mine, "SELECT count(*) FROM virtual_machines") == [(0,)]
+    assert conftest.execute(mine, "SELECT count(*) FROM virtual_machines_at(now())") == [(0,)]
+    conftest.execute(url, f"DROP OWNED BY {role}")
+    conftest.execute(url, "ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO public")
+
+
+def test_the_application_s_role_loses_what_it_does_not_need(new_database: Make, role: str) -> None:
+    """Whatever it was given before, on tables, on columns and on the months."""
+    url = new_database()
+    run(url)
+    month = "vm_history_before"
+    for rights in (
+        "DELETE, TRUNCATE ON vm_state",
+        "SELECT ON vm_changes",
+        f"INSERT ON {month}",
+        "UPDATE (error) ON reconcile_runs",
+        "DELETE ON _yoyo_migration",
+    ):
+        conftest.execute(url, f"GRANT {rights} TO {role}")
+    run(url, DB_APP_ROLE=role)
+    held = "SELECT relname FROM pg_class, aclexplode(relacl) WHERE grantee = %s::regrole AND privilege_type = %s"
+    assert (month,) not in conftest.execute(url, held, [role, "INSERT"])
+    assert ("vm_changes",) not in conftest.execute(url, held, [role, "SELECT"])
+    assert conftest.execute(url, held, [role, "TRUNCATE"]) == []
+    deletable = {name for (name,) in conftest.execute(url, held, [role, "DELETE"])}
+    assert deletable == {"scaling_notices", "vsphere_turns", "reconcile_seen", "ledger_heard"}
+    columns = "SELECT count(*) FROM pg_attribute WHERE attacl::text LIKE %s"
+    assert conftest.execute(url, columns, [f"%{role}%"]) == [(0,)]
+    conftest.execute(url, f"DROP OWNED BY {role}")
+
+
+@pytest.fixture
+def owner(server: embedded_postgres.Postgres, new_database: Make) -> Iterator[str]:
+    """The URL of an empty database, as its owner, who is no superuser."""
+    url = new_database()
+    conftest.execute(server.url(), "CREATE ROLE ledger_owner LOGIN")
+    conftest.execute(url, "ALTER SCHEMA public OWNER TO ledger_owner")
+    yield url.replace("postgres@", "ledger_owner@")
+    conftest.execute(url, "DROP OWNED BY ledger_owner")
+    conftest.execute(server.url(), "DROP ROLE ledger_owner")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_owner_is_not_the_application_s_role(owner: str, *, first: bool) -> None:
+    """It would lose rights by that; at the first migration and at a later one, and nothing is done."""
+    if not first:
+        run(owner)
+    with pytest.raises(errors.Refused, match="DB_APP_ROLE names the owner of the tables"):
+        run(owner, DB_APP_ROLE="ledger_owner")
+    found = "SELECT has_table_privilege('ledger_owner', to_regclass('vm_state'), 'DELETE, TRUNCATE')"
+    assert conftest.execute(owner, found) == [(None,)] if first else [(True,)]
+
+
+def test_the_owner_gets_back_what_was_taken(owner: str, role: str) -> None:
+    """By an earlier version, to which the owner was a role like any other."""
+    run(owner)
+    tables = conftest.execute(owner, "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p', 'v')"
+        " AND relnamespace = 'public'::regnamespace")  # fmt: skip
+    for table in ("vm_state", "vm_history", "clusters", "_yoyo_migration"):
+        conftest.execute(owner, f"REVOKE ALL ON {table} FROM ledger_owner; GRANT SELECT ON {table} TO ledger_owner")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        conftest.execute(owner, "INSERT INTO _yoyo_migration (migration_hash) VALUES ('x')")
+    assert "gave the tables' owner back" in run(owner, DB_APP_ROLE=role)
+    for (table,) in tables:
+        for right in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"):
+            held = conftest.execute(owner, "SELECT has_table_privilege(%s, %s)", [f"public.{table}", right])
+            assert held == [(True,)], (table, right)
+    assert run(owner) == "the schema is up to date\n"
+    conftest.execute(owner.replace("ledger_owner@", "postgres@"), f"DROP OWNED BY {role}")
+
+
+@pytest.mark.parametrize("name", ["public", "PUBLIC", "none", "pg_write_all_data"])
+def test_everybody_is_not_the_application_s_role(new_database: Make, name: str) -> None:
+    """Nor is another role that Postgres has by itself."""
+    url = new_database()
+    with pytest.raises(errors.Refused, match="DB_APP_ROLE names a role of Postgres itself"):
+        run(url, DB_APP_ROLE=name)
+    assert conftest.execute(url, "SELECT to_regclass('vm_state')") == [(None,)]
+
+
+def test_public_loses_what_an_earlier_migration_gave(new_database: Make, role: str) -> None:
+    """Only where it could write: that everybody may read the ledger can be somebody's wish."""
+    url = new_database()
+    run(url)
+    mine = url.replace("postgres@", f"{role}@")
+    conftest.execute(url, "GRANT SELECT ON vm_state TO public")
+    assert run(url) == "the schema is up to date\n"
+    assert conftest.execute(mine, "SELECT count(*) FROM vm_state") == [(0,)]
+    conftest.execute(url, "GRANT SELECT, INSERT, UPDATE ON vm_state, vm_history TO public")
+    assert "took from public the rights on the tables" in run(url)
+    for sql in ("SELECT count(*) FROM vm_state", "UPDATE vm_history SET id = 'x'"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            conftest.execute(mine, sql)
+
+
+def test_a_role_that_may_not_create_is_told_what_it_needs(new_database: Make, role: str) -> None:
+    """Not in the words of the database."""
+    with pytest.raises(errors.Refused, match="the database role may not migrate"):
+        run(new_database().replace("postgres@", f"{role}@"))
+
+
 def test_a_database_that_cannot_hold_every_text_is_refused(server: embedded_postgres.Postgres) -> None:
     """Its encoding would refuse names, and order them otherwise."""
     conftest.execute(server.url(), "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")

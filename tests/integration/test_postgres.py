@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -229,6 +230,40 @@ def test_a_session_is_what_the_ledger_needs(careless: str) -> None:
     db.close()
 
 
+def test_the_state_names_a_standby(server: embedded_postgres.Postgres, tmp_path: pathlib.Path) -> None:
+    """A real one, which follows the server; it can be read, and an event cannot be stored there."""
+    conftest.execute(server.url(), "CREATE DATABASE followed TEMPLATE vmledger_template")
+    copy = server.standby(tmp_path)
+    copy.start()
+    db = postgres.Database({"dsn": copy.url(database="followed")}, timeout=5)
+    assert db.state() == postgres_errors.STANDBY
+    with pytest.raises(errors.DatabaseUnavailable, match="it takes no writes"):
+        store.Store(db).write([change("a")])
+    assert db.state() == postgres_errors.STANDBY
+    db.close()
+    copy.stop()
+    conftest.execute(server.url(), "DROP DATABASE followed")
+
+
+def test_the_state_names_a_full_disk(db: postgres.Database, server: embedded_postgres.Postgres) -> None:
+    """The file that Postgres would write is the device that is always full; and ok again once there is room."""
+    pids: list[Any] = []
+
+    def ask(cursor: Any) -> None:
+        cursor.execute("SELECT pg_backend_pid()")
+        pids.extend(cursor.fetchone())
+
+    db.run(ask)
+    folder = server.data / "base" / "pgsql_tmp"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    file = folder / f"pgsql_tmp{pids[0]}.0"
+    file.symlink_to("/dev/full")
+    assert db.state() == postgres_errors.DISK_FULL
+    file.unlink(missing_ok=True)
+    assert db.state() == "ok"
+
+
 def test_the_state_is_a_word_or_a_sentence(server: embedded_postgres.Postgres, url: str) -> None:
     """For readiness."""
     assert postgres.Database({"dsn": url}, timeout=5).state() == "ok"
@@ -246,7 +281,9 @@ def test_the_state_says_what_an_event_would_meet(url: str) -> None:
     [(name,)] = conftest.execute(url, "SELECT current_database()")
     conftest.execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     db.close()
-    assert "read-only" in db.state()
+    assert db.state() == postgres_errors.READ_ONLY
+    with pytest.raises(errors.DatabaseUnavailable, match="it takes no writes"):
+        store.Store(db).write([change("a")])
     db.close()
 
 
