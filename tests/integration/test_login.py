@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import pathlib
 import shutil
 import socket
@@ -78,7 +77,7 @@ def told(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     with pytest.raises(errors.DatabaseUnavailable) as event:
         db.run(lambda cursor: cursor.execute("SELECT 1"))
     with pytest.raises(errors.DatabaseUnavailable) as command:
-        migrate.run(configuration, io.StringIO())
+        migrate.run(configuration)
     sentence = db.state()
     assert str(event.value) == str(command.value) == sentence
     assert not [secret for secret in SECRETS if secret in sentence]
