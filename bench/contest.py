@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
+import tempfile
 from collections.abc import Iterator
 
 import psycopg2
 import psycopg2.extensions
 
 from bench import fleet, load, published, requests, servers
+from tests import token_issuer
 
 MACHINES = 1000
 
@@ -62,9 +65,15 @@ def enter(stack: contextlib.ExitStack, database: Postgres) -> dict[str, Contesta
         cursor.execute(published.TABLE)
     bare = stack.enter_context(servers.served(servers.bare()))
     ours = stack.enter_context(servers.served(servers.vmledger(url)))
+    web = stack.enter_context(token_issuer.served(pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+    web.signer.rotate(token_issuer.rsa_key())
+    verified = stack.enter_context(servers.served(servers.vmledger(url, **_variables(web))))
     way = stack.enter_context(servers.served(servers.published(url)))
     flat, objects, others = requests.flat(MACHINES), requests.objects(MACHINES), requests.others()
     found = {"bare": Contestant(bare, flat), "flat": Contestant(ours, flat, (url, "vm_history"))}
+    shown = requests.shown(flat, web.signer.token())
+    found["shown"] = Contestant(ours, shown, (url, "vm_history"))
+    found["callers"] = Contestant(verified, shown, (url, "vm_history"))
     if large is not None:
         pod = stack.enter_context(servers.served(servers.vmledger(large)))
         found["fleet"] = Contestant(pod, requests.flat(fleet.MACHINES), (large, "vm_history"))
@@ -73,6 +82,16 @@ def enter(stack: contextlib.ExitStack, database: Postgres) -> dict[str, Contesta
         "published": Contestant(way, flat, (url, "published")),
         "others": Contestant(ours, others),
         "bare others": Contestant(bare, others),
+    }
+
+
+def _variables(web: token_issuer.Web) -> dict[str, str]:
+    """The settings of a receiver that verifies its callers."""
+    return {
+        "OIDC_AUDIENCE": token_issuer.AUDIENCE,
+        "OIDC_ISSUER": web.url,
+        "OIDC_CA_FILE": web.ca_file,
+        "OIDC_SUBJECTS": token_issuer.TRIGGER,
     }
 
 

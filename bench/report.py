@@ -15,6 +15,8 @@ from bench import bars, contest, cost, load, measure, servers
 NAMES = {
     "bare": "bare Flask",
     "flat": "vmledger, flat events",
+    "shown": "vmledger, flat events with a token",
+    "callers": "vmledger, flat events, token verified",
     "fleet": "vmledger, flat events, large ledger",
     "objects": "vmledger, whole objects",
     "published": "published way, flat events",
@@ -45,6 +47,7 @@ def _figures(found: measure.Measured) -> dict[str, float]:
     figures = {
         "published": measure.ratio(found.rounds, "flat", "published"),
         "bare": measure.ratio(found.rounds, "flat", "bare"),
+        "callers": measure.ratio(found.rounds, "callers", "shown"),
         "objects": measure.ratio(found.rounds, "objects", "flat"),
         "p99": measure.ratio_of_p99(found.steady, "flat", "bare"),
         "connections": found.connections,

@@ -39,6 +39,12 @@ def flat(machines: int) -> load.Render:
     return lambda number: head + _attributes(number, machine("vm", number, machines)) + b"\r\n"
 
 
+def shown(render: load.Render, token: str) -> load.Render:
+    """The same requests with a token of their caller."""
+    line = b"\r\nAuthorization: Bearer %s\r\n" % token.encode()
+    return lambda number: render(number).replace(b"\r\n", line, 1)
+
+
 def objects(machines: int) -> load.Render:
     """Whole objects of about 4 kB, as the source sends them."""
     body = json.dumps(_machine(), separators=(",", ":")).encode()

@@ -35,9 +35,9 @@ class Command:
     environ: Mapping[str, str]
 
 
-def vmledger(url: str) -> Command:
+def vmledger(url: str, **variables: str) -> Command:
     """vmledger, as the Procfile starts it."""
-    return Command(run.procfile(), {"DATABASE_URL": url})
+    return Command(run.procfile(), {"DATABASE_URL": url, **variables})
 
 
 def bare() -> Command:

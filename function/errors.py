@@ -6,6 +6,9 @@
     ├── BadSetting           the start stops with one line that names the variable
     ├── BadEvent             can never be stored: not a CloudEvent, broken JSON, an impossible value
     │   └── TooLarge         larger than MAX_EVENT_BYTES
+    ├── NotAdmitted          the caller may not send here, whatever it sends
+    │   ├── Unauthenticated  it shows no token, or none that is good
+    │   └── Forbidden        its token is good, and its subject is not one that may send
     ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
     └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
         ├── TooSlow          the request did not come to its end in time
@@ -43,6 +46,18 @@ class BadEvent(VmledgerError):
 
 class TooLarge(BadEvent):
     """The request is larger than this function reads."""
+
+
+class NotAdmitted(VmledgerError):
+    """The caller may not send here; nothing of what it sent was read."""
+
+
+class Unauthenticated(NotAdmitted):
+    """The caller shows no token, or none that proves who it is."""
+
+
+class Forbidden(NotAdmitted):
+    """The caller has proved who it is, and is not one of those that may send."""
 
 
 class Refused(VmledgerError):

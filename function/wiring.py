@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import logging.config
 from collections.abc import Mapping
 
-from function import logs, settings
-from function.clients import kubernetes, postgres
+from function import errors, logs, settings
+from function.clients import issuer, kubernetes, postgres
 from function.inventory import capability as inventory
 from function.inventory import health
 from function.inventory.storage import dead_letters
 from function.scaling import capability as scaling
 from function.vsphere import capability as vsphere
-from function.web import app, routing
+from function.web import app, callers, routing
 
 NOT_CONFIGURED = "not configured"
 
@@ -22,7 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The application (``app``), and what it holds open; ``configuration`` is what it was built from."""
+    """The application (``app``), and what it holds open.
+
+    configuration: what it was built from. guard: knows who may send; None lets everybody.
+    """
 
     def __init__(self, configuration: settings.Settings) -> None:
         self.configuration = configuration
@@ -40,10 +44,12 @@ class Service:
         ledger = inventory.Ledger(cluster_name=configuration.ledger.cluster_name, db=self._database, api=self._api)
         router = routing.Router({"inventory": ledger, "scaling": notices, "vsphere": self._operations})
         refused = self._ledger.refusals.count if self._ledger else None
-        self.app = app.create_app(configuration, router, self.states, refused=refused)
+        web = issuer.Web(configuration.callers.ca_file)
+        self.guard = _guard(configuration.callers, self._api, web)
+        self.app = app.create_app(configuration, router, self.states, guard=self.guard, refused=refused)
         self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
         self._open = contextlib.ExitStack()  # closes the last one first
-        for opened in (self._api, self._database, self._ledger, self._operations, notices):
+        for opened in (web, self._api, self._database, self._ledger, self._operations, notices):
             if opened is not None:
                 self._open.callback(opened.close)
 
@@ -55,6 +61,7 @@ class Service:
             "ledger": self._ledger.state(database_state) if self._ledger else NOT_CONFIGURED,
             "kubernetes": self._api.state() if self._api else NOT_CONFIGURED,
             "operations": self._operations.state(),
+            "callers": self.guard.state() if self.guard else NOT_CONFIGURED,
         }
 
     def close(self) -> None:
@@ -88,6 +95,33 @@ def from_env(environ: Mapping[str, str]) -> Service:
     for sentence in settings.corrections(environ):
         log.warning(sentence, extra={"action": "setting.corrected"})
     return Service(configuration)
+
+
+def _guard(part: settings.Callers, api: kubernetes.Kube | None, web: issuer.Web) -> callers.Callers | None:
+    """Return who knows the callers, where they are to be verified.
+
+    Raises :class:`errors.BadSetting` where it is not known by whose keys, or who may send.
+    """
+    if part.audience is None:
+        return None
+    if part.issuer is not None:
+        read = functools.partial(issuer.of_url, part.issuer, web.document)
+    elif api is not None:
+        read = functools.partial(issuer.of_cluster, api, web.document)
+    else:
+        raise errors.BadSetting("OIDC_ISSUER", "is missing: there is no Kubernetes API that knows the issuer of tokens")
+    return callers.Callers(part.audience, part.subjects or _triggers(api), issuer.Issuer(read))
+
+
+def _triggers(api: kubernetes.Kube | None) -> tuple[str, ...]:
+    try:
+        if api is not None:
+            return callers.of_triggers(api.namespace())
+    except errors.Unavailable:
+        pass
+    raise errors.BadSetting(
+        "OIDC_SUBJECTS", "is missing: the function's namespace, whose Triggers may send, is unknown"
+    )
 
 
 def _database(part: settings.Database) -> postgres.Database | None:

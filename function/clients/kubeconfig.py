@@ -18,6 +18,8 @@ from function import errors
 
 Entry = dict[str, Any]
 
+NAMESPACE = "default"
+"""That of a context that names none."""
 PLUGIN_VERSION = "client.authentication.k8s.io/v1beta1"
 _PATHS = {
     "cluster": ("certificate-authority",),
@@ -30,10 +32,11 @@ _REFUSED = {
 
 
 class Chosen(NamedTuple):
-    """What the current context says: the cluster and the user, as the files have them."""
+    """What the current context says: the cluster and the user, as the files have them, and the namespace."""
 
     cluster: Entry
     user: Entry
+    namespace: str = NAMESPACE
 
 
 def chosen(paths: str) -> Chosen:
@@ -54,6 +57,7 @@ def chosen(paths: str) -> Chosen:
     found = Chosen(
         _named(documents, "cluster", context.get("cluster")),
         _named(documents, "user", context["user"]) if context.get("user") else {},
+        context.get("namespace") or NAMESPACE,
     )
     _check(found)
     return found
@@ -83,7 +87,7 @@ def _named(documents: list[Entry], kind: str, name: Any) -> Entry:
 
 def _check(found: Chosen) -> None:
     """Raise :class:`errors.Refused` for what is not honoured here."""
-    for kind, entry in found._asdict().items():
+    for kind, entry in (("cluster", found.cluster), ("user", found.user)):
         for key in _REFUSED[kind]:
             if entry.get(key):
                 raise errors.Refused(f"the {kind} of the KUBECONFIG file has {key}, which is not honoured here")

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import gc
 import logging
+import pathlib
 import re
 import threading
 import time
@@ -109,6 +110,27 @@ class Kube:
         """
         path = _path(_EXPANDED, namespace, name) + "/expand-spec"
         return self._object(path, answers.Reading("get", "virtualmachines/expand-spec", namespace))
+
+    def document(self, path: str) -> Object | None:
+        """Return the JSON object that the API serves at a path of its own; None where it serves nothing there.
+
+        Raises as :meth:`get` does.
+        """
+        return self._object(path, answers.Reading("get", path, None))
+
+    def namespace(self) -> str:
+        """Return the namespace that the function lives in: its ServiceAccount's, or that of the KUBECONFIG's context.
+
+        Raises :class:`errors.Unavailable` where no file says it.
+        """
+        try:
+            if self._settings.kubeconfig:
+                from function.clients import kubeconfig
+
+                return kubeconfig.chosen(self._settings.kubeconfig).namespace
+            return pathlib.Path(self._service_account, "namespace").read_text().strip()
+        except Exception:  # a file that a person wrote may fail in any way
+            raise errors.Unavailable("no file that can be read says in which namespace the function lives") from None
 
     def cluster_uid(self) -> str:
         """Return what tells this cluster from any other: the uid of its namespace kube-system."""

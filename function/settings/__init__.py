@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from function.settings import variables
+from function.settings.callers import Callers
 from function.settings.database import Database
 from function.settings.echo import Echo
 from function.settings.kubernetes import Kubernetes
@@ -24,6 +25,7 @@ from function.settings.webhooks import Webhooks
 
 __all__ = [
     "DEFAULT_CLUSTER",
+    "Callers",
     "Database",
     "Echo",
     "Kubernetes",
@@ -53,6 +55,7 @@ class Settings:
     """What the function was given by its environment, by room."""
 
     receiver: Receiver = dataclasses.field(default_factory=Receiver)
+    callers: Callers = dataclasses.field(default_factory=Callers)
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     database: Database = dataclasses.field(default_factory=Database)
     kubernetes: Kubernetes = dataclasses.field(default_factory=Kubernetes)
@@ -66,6 +69,7 @@ class Settings:
         """Read all parts from ``environ``; raise :class:`errors.BadSetting` for the first value that is wrong."""
         return cls(
             receiver=Receiver.from_env(environ),
+            callers=Callers.from_env(environ),
             ledger=Ledger.from_env(environ),
             database=Database.from_env(environ),
             kubernetes=Kubernetes.from_env(environ),

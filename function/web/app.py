@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from function.echo import echo
+    from function.web import callers
 
 log = logging.getLogger(__name__)
 
 STATUSES: dict[type[errors.VmledgerError], int] = {
     errors.BadEvent: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.TooLarge: 413,
     errors.TooSlow: 408,
     errors.Refused: 422,
@@ -44,11 +47,17 @@ Answer = tuple[str, int, dict[str, str]]
 
 
 def create_app(
-    configuration: settings.Settings, router: routing.Router, states: Any, *, refused: Callable[[], None] | None = None
+    configuration: settings.Settings,
+    router: routing.Router,
+    states: Any,
+    *,
+    guard: callers.Callers | None = None,
+    refused: Callable[[], None] | None = None,
 ) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name.
 
-    refused: called for each request that is refused for good; it takes no time and raises nothing.
+    guard: knows who may send; None lets everybody.
+    refused: called for each request that is refused for what it sent; it takes no time and raises nothing.
     """
     app = flask.Flask("function", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect to the path with one slash would end as a dead letter
@@ -59,12 +68,13 @@ def create_app(
         started = time.perf_counter()
         batch: Sequence[events.Event] = ()
         try:
+            admit(guard, environ)
             body = read_body(environ, most)
             batch = _read(environ, body, printer() if configuration.receiver.debug else None)
             outcomes = router.handle(batch)
         except errors.VmledgerError as exc:
             status = status_of(exc)
-            if refused and not isinstance(exc, errors.Unavailable):
+            if refused and not isinstance(exc, (errors.Unavailable, errors.NotAdmitted)):
                 refused()
             _log_failure(batch, status, str(exc), started)
             return _error(status, str(exc))
@@ -83,7 +93,7 @@ def create_app(
 
     for path, view, methods in (
         ("/", receive_view, ["POST"]),
-        _echo(configuration.echo, most, printer),
+        _echo(configuration.echo, most, printer, guard),
         ("/health/liveness", liveness, ["GET"]),
         ("/health/readiness", readiness, ["GET"]),
     ):
@@ -128,13 +138,17 @@ def _printer(part: settings.Echo) -> Callable[[], echo.Echo]:
     return printer
 
 
-def _echo(part: settings.Echo, most: int, printer: Callable[[], echo.Echo]) -> tuple[str, Any, list[str]]:
+def _echo(
+    part: settings.Echo, most: int, printer: Callable[[], echo.Echo], guard: callers.Callers | None
+) -> tuple[str, Any, list[str]]:
     """Return the route of the echo: its path, its view and its methods."""
 
     def show() -> flask.Response:
         started = time.perf_counter()
+        environ = flask.request.environ
         try:
-            batch = _read(flask.request.environ, read_body(flask.request.environ, most), printer())
+            admit(guard, environ)
+            batch = _read(environ, read_body(environ, most), printer())
         except errors.VmledgerError as exc:
             status = status_of(exc)
             _log_failure((), status, str(exc), started)
@@ -169,6 +183,26 @@ def _attributes(environ: Mapping[str, Any]) -> Mapping[str, Any]:
         return cloudevents.header_attributes(environ)
     except errors.BadEvent:
         return {}
+
+
+def admit(guard: callers.Callers | None, environ: Mapping[str, Any]) -> None:
+    """Return where the caller may send; raise what :meth:`callers.Callers.check` does where it may not."""
+    if guard is not None:
+        guard.check(environ.get("HTTP_AUTHORIZATION", ""))
+
+
+def refusal(guard: callers.Callers, authorization: str) -> flask.Response | None:
+    """Return the answer for a caller that may not send, None for one that may: for a door that reads bodies itself."""
+    started = time.perf_counter()
+    try:
+        guard.check(authorization)
+    except errors.VmledgerError as exc:
+        status = status_of(exc)
+        _log_failure((), status, str(exc), started)
+        return _error(status, str(exc))
+    except Exception as exc:  # what _events_first would take
+        return _bug(exc)
+    return None
 
 
 def read_body(environ: Mapping[str, Any], most: int) -> bytes:
@@ -212,7 +246,9 @@ _DONE = _empty()
 
 
 def _error(status: int, sentence: str) -> flask.Response:
-    return flask.Response(json.dumps({"error": sentence}), status, content_type="application/json")
+    # A 401 says how to do better (RFC 9110, section 15.5.2).
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    return flask.Response(json.dumps({"error": sentence}), status, headers, content_type="application/json")
 
 
 def _http_error(exc: werkzeug.exceptions.HTTPException) -> flask.Response:

@@ -13,10 +13,12 @@ import json
 import logging.config
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import gevent
 import gevent.socket
+import gunicorn.arbiter
 import gunicorn.glogging
 import gunicorn.http.errors
 import gunicorn.http.message
@@ -90,7 +92,11 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
 
     def load_wsgi(self) -> None:
         """Load the application, and let the log's lines be written together."""
-        super().load_wsgi()
+        try:
+            super().load_wsgi()
+        except errors.BadSetting as exc:  # one that only the application can find; gunicorn would print a traceback
+            log.error(str(exc), extra={"action": "start.refused"})  # noqa: TRY400
+            sys.exit(gunicorn.arbiter.Arbiter.WORKER_BOOT_ERROR)
         logs.gather(self._write_lines)
         # What is loaded stays: the collector need not look through it again and again while events come and go.
         gc.collect()

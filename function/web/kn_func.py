@@ -7,9 +7,13 @@ hypercorn comes with func's scaffolding and is imported nowhere else.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+
+import flask
 
 from function import wiring
 from function.web import app, heads
@@ -17,6 +21,9 @@ from function.web import app, heads
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+CHECKS = 4
+"""Callers that are verified at once, or wait for the issuer's keys, each on a thread; the others wait for those."""
 
 
 def from_env(environ: Mapping[str, str]) -> Function:
@@ -32,13 +39,20 @@ class Function:
 
         self._service = built
         self._most = built.configuration.receiver.max_event_bytes
+        self._events = {"/", "/echo"} if built.configuration.echo.open else {"/"}
+        self._checks = concurrent.futures.ThreadPoolExecutor(CHECKS, "callers")
         self._asgi: Any = AsyncioWSGIMiddleware(built.app, max_body_size=2 * self._most + 2**20)
 
     async def handle(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; one that breaks off is not served, as if it had not come."""
-        body = await self._body(scope, receive)
+        plain = _plain(scope)
+        refusal = await self._refusal(plain)
+        if refusal is not None:
+            await _answer(refusal, send)
+            return
+        body = await self._body(plain, receive)
         if body is not None:
-            await self._asgi(_plain(scope), _given(body), send)
+            await self._asgi(plain, _given(body), send)
 
     def alive(self) -> tuple[bool, str]:
         """Answer GET /health/liveness."""
@@ -50,7 +64,19 @@ class Function:
 
     def stop(self) -> None:
         """Close the database when the server has stopped."""
+        self._checks.shutdown(wait=False)
         self._service.close()
+
+    async def _refusal(self, scope: Message) -> flask.Response | None:
+        """Return the answer for a caller that may not send, before its body is read; the application checks it too."""
+        guard = self._service.guard
+        if guard is None or scope["method"] != "POST" or scope["path"] not in self._events:
+            return None
+        shown = b",".join(value for name, value in scope["headers"] if name == b"authorization").decode("latin-1")
+        if guard.remembers(shown):
+            return None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._checks, app.refusal, guard, shown)
 
     async def _body(self, scope: Message, receive: Receive) -> bytes | None:
         """Read the body, or just so much that the application sees it is too large; None where it breaks off."""
@@ -66,6 +92,12 @@ class Function:
             if not message.get("more_body"):
                 break
         return body
+
+
+async def _answer(response: flask.Response, send: Send) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.headers.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.get_data()})
 
 
 _REPEATED = heads.REPEATED.removeprefix("HTTP_").lower().replace("_", "-").encode()

@@ -156,6 +156,7 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
         "MAX_",
         "HEALTH_",
         "RECONCILE_",
+        "OIDC_",
     )
     kept = {key: value for key, value in os.environ.items() if not key.startswith((*ours, "vrops", "FUNCTION_"))}
     return {**kept, **environ}

@@ -18,6 +18,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 PARTS = {
     "receiver": "Receiver",
+    "callers": "Callers",
     "ledger": "Ledger",
     "database": "Database",
     "kubernetes": "Kubernetes API",
