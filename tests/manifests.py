@@ -35,6 +35,8 @@ Objects = list[Object]
 SECRET = "psql-secret"
 SECRET_KEYS = {"db_host", "db_port", "db_name", "db_user", "db_password"}
 """The Secret that people make; its name and keys are published."""
+BUILT_IN = {"system:service-account-issuer-discovery"}
+"""ClusterRoles of Kubernetes' own, which grant reading of no object."""
 OPERATIONS_SECRET = "veba-knative-mm-vrops"
 """The one that the component vsphere needs besides; its name is published too."""
 FAILOVER_SECONDS = 300
@@ -89,12 +91,24 @@ def render(folder: pathlib.Path) -> Objects:
 def components() -> list[str]:
     """Return the names of the components that a person may add to an overlay; two are parts of overlays already."""
     folders = {file.parent.name for file in (K8S / "components").glob("*/kustomization.yaml")}
-    return sorted(folders - {"transform", "kafka"})
+    # oidc is the last, as its comment asks.
+    return sorted(folders - {"transform", "kafka"}, key=lambda name: (name == "oidc", name))
 
 
 def overlay(word: str) -> Objects:
     """Return the objects of an overlay."""
     return render(K8S / "overlays" / word)
+
+
+def extended(folder: pathlib.Path, word: str, *components: str) -> Objects:
+    """Return the objects of an overlay with components, in another namespace."""
+    shutil.copytree(K8S, folder / "k8s")
+    file = folder / "k8s" / "overlays" / word / "kustomization.yaml"
+    text = yaml.safe_load(file.read_text())
+    text["namespace"] = "elsewhere"
+    text["components"] = [*text.get("components", []), *(f"../../components/{name}" for name in components)]
+    file.write_text(yaml.safe_dump(text))
+    return render(file.parent)
 
 
 def of_kind(objects: Objects, kind: str, group: str = "") -> Objects:
@@ -158,7 +172,7 @@ def dangling(objects: Objects) -> list[str]:
     for item in objects:
         where = f"{item['kind']} {item['metadata']['name']}"
         for kind, name, namespace in _references(item):
-            if (kind, name) not in there and (kind, name) not in (("Secret", SECRET), ("Secret", OPERATIONS_SECRET)):
+            if (kind, name) not in there and name not in {SECRET, OPERATIONS_SECRET, *BUILT_IN}:
                 wrong.append(f"{where} refers to {kind} {name}, which is not there")
             if namespace not in (None, item["metadata"].get("namespace", namespace)):
                 wrong.append(f"{where} refers to {name} in the namespace {namespace}")
@@ -180,6 +194,9 @@ def _references(item: Object) -> Iterator[tuple[str, str, str | None]]:
     for destination in filter(None, destinations):
         ref = destination["ref"]
         yield f"{ref['apiVersion']}/{ref['kind']}", ref["name"], ref.get("namespace")
+    if item["kind"] == "EventPolicy":
+        for ref in (end["ref"] for end in [*spec.get("to", []), *spec["from"]] if "ref" in end):
+            yield f"{ref['apiVersion']}/{ref['kind']}", ref["name"], ref.get("namespace")
     if "roleRef" in item:
         yield item["roleRef"]["kind"], item["roleRef"]["name"], None
         for subject in item["subjects"]:
@@ -299,6 +316,7 @@ def rights(objects: Objects, account: str) -> set[Right]:
         named(objects, binding["roleRef"]["kind"], binding["roleRef"]["name"])
         for binding in objects
         if any(subject["name"] == account for subject in binding.get("subjects", []))
+        and binding["roleRef"]["name"] not in BUILT_IN
     )
     return {
         right

@@ -30,28 +30,17 @@ def test_every_overlay_keeps_every_rule(word: str, rule: Callable[[Objects], lis
     assert rule(manifests.overlay(word)) == []
 
 
-def extended(folder: pathlib.Path, word: str, *components: str) -> Objects:
-    """An overlay with components, in another namespace."""
-    shutil.copytree(manifests.K8S, folder / "k8s")
-    file = folder / "k8s" / "overlays" / word / "kustomization.yaml"
-    text = yaml.safe_load(file.read_text())
-    text["namespace"] = "elsewhere"
-    text["components"] = [*text.get("components", []), *(f"../../components/{name}" for name in components)]
-    file.write_text(yaml.safe_dump(text))
-    return manifests.render(file.parent)
-
-
 @pytest.mark.parametrize("component", manifests.components())
 @pytest.mark.parametrize("word", ["direct", "transform", "kafka", "kafka-ordered"])
 def test_a_component_can_be_added_by_a_line(word: str, component: str, tmp_path: pathlib.Path) -> None:
     """An overlay with a component keeps the rules, in whatever namespace, and can still be applied."""
-    objects = extended(tmp_path, word, component)
+    objects = manifests.extended(tmp_path, word, component)
     assert {rule.__name__: wrong for rule in manifests.COMMON if (wrong := rule(objects))} == {}
 
 
 def test_all_components_can_be_added_at_once(tmp_path: pathlib.Path) -> None:
     """What one patches, another leaves as it is."""
-    objects = extended(tmp_path, "transform", *manifests.components())
+    objects = manifests.extended(tmp_path, "transform", *manifests.components())
     assert {rule.__name__: wrong for rule in manifests.COMMON if (wrong := rule(objects))} == {}
 
 
@@ -90,7 +79,7 @@ def test_a_broken_reference_is_noticed(
     rule: Callable[[Objects], list[str]], what: str, change: Callable[[Any], Any], tmp_path: pathlib.Path
 ) -> None:
     """In mode Reference the rights, the token and the Triggers go together."""
-    objects = extended(tmp_path, "direct", "reference")
+    objects = manifests.extended(tmp_path, "direct", "reference")
     assert rule(objects) == []
     change(manifests.named(objects, *what.split("/")))
     assert rule(objects) != []
@@ -135,7 +124,7 @@ def test_an_alert_waits_for_more_than_two_starts() -> None:
 
 def test_the_documents_select_what_there_is(tmp_path: pathlib.Path) -> None:
     """A label that no object has would select nothing, or everything."""
-    objects = extended(tmp_path, "transform", *manifests.components())
+    objects = manifests.extended(tmp_path, "transform", *manifests.components())
     labels = {item["metadata"]["labels"]["app.kubernetes.io/component"] for item in objects}
     for document in [manifests.ROOT / "README.md", *(manifests.ROOT / "docs").glob("*.md")]:
         named = re.findall(r"app\.kubernetes\.io/component!?=([\w-]+)", document.read_text())
@@ -935,7 +924,10 @@ def test_func_yaml_builds_and_deploys_the_same_function() -> None:
     assert (func["name"], func["invoke"], func["runtime"]) == ("vmledger", "http", "python")
     deploy = func["deploy"]
     assert "subscriptions" not in deploy
-    assert deploy["labels"] == [{"key": "networking.knative.dev/visibility", "value": "cluster-local"}]
+    assert {label["key"]: label["value"] for label in deploy["labels"]} == {
+        "networking.knative.dev/visibility": "cluster-local",
+        "app.kubernetes.io/part-of": "vmledger",
+    }
     service = manifests.named(manifests.overlay("direct"), "Service", "vmledger", KNATIVE)
     probes = {name: container(service)[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness")}
     assert deploy["healthEndpoints"] == probes
