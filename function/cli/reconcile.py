@@ -23,7 +23,7 @@ import click
 from function import logs
 from function.cli import output
 from function.inventory.mapping import versions
-from function.inventory.reconcile import report
+from function.inventory.reconcile import report, result
 from function.inventory.reconcile import run as reconciliation
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None
     _configure_logs(configuration.receiver.log_level, terminal=terminal)
     talk = TerminalReport(sys.stdout)
     with _stoppable(reconciliation.Stopped):
-        done = reconciliation.run(configuration, reconciliation.Options(**options), talk)
+        done = reconciliation.run(configuration, result.Options(**options), talk)
     talk.close()
     _tell(done, terminal=terminal)
     _print(done)
@@ -159,7 +159,7 @@ def _stoppable(stopped: type[BaseException]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _tell(done: reconciliation.Run, *, terminal: bool) -> None:
+def _tell(done: result.Run, *, terminal: bool) -> None:
     """Say on standard error what became of a run; in a terminal only what went wrong."""
     if not terminal:
         level = logging.ERROR if done.outcome in ("refused", "failed") else logging.INFO
@@ -168,7 +168,7 @@ def _tell(done: reconciliation.Run, *, terminal: bool) -> None:
         sys.stderr.write(f"vmledger: {done.error}\n")
 
 
-def _print(done: reconciliation.Run) -> None:
+def _print(done: result.Run) -> None:
     """Say on standard output what became of a run: to a person in words, to a program as JSON."""
     words = sys.stdout.isatty() or done.dry_run
     try:
@@ -178,7 +178,7 @@ def _print(done: reconciliation.Run) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush says nothing
 
 
-def summary(done: reconciliation.Run) -> list[str]:
+def summary(done: result.Run) -> list[str]:
     """Return what became of a run, in words."""
     version = "" if done.list_version is None else f", list version {done.list_version}"
     told = f"{done.cluster}: {done.outcome}; {done.seen} virtual machines in the cluster{version}, {done.seconds:.1f} s"

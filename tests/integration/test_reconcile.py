@@ -19,14 +19,14 @@ from function import events, migrate, settings
 from function.cli import reconcile as reconcile_command
 from function.clients import kubernetes, postgres
 from function.inventory.mapping import instance, versions, vm
-from function.inventory.reconcile import report, snapshot
+from function.inventory.reconcile import kinds, plan, report, result, snapshot
 from function.inventory.reconcile import run as reconciliation
 from function.inventory.storage import store
 from tests import api_server, conftest, machines
 
 Rows = list[tuple[Any, ...]]
 Query = Callable[..., Rows]
-Reconcile = Callable[..., reconciliation.Run]
+Reconcile = Callable[..., result.Run]
 
 ADD, UPDATE, DELETE = (f"dev.knative.apiserver.resource.{step}" for step in ("add", "update", "delete"))
 FACTS = [name for name in vm.COLUMNS if name not in ("type", "id", "time", "cluster", "deleted_at")]
@@ -53,8 +53,8 @@ def configuration(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -
 def again(configuration: settings.Settings) -> Reconcile:
     """Reconcile, in pages of three."""
 
-    def run(talk: report.Report | None = None, **options: Any) -> reconciliation.Run:
-        return reconciliation.run(configuration, reconciliation.Options(**{"page": 3, **options}), talk)
+    def run(talk: report.Report | None = None, **options: Any) -> result.Run:
+        return reconciliation.run(configuration, result.Options(**{"page": 3, **options}), talk)
 
     return run
 
@@ -124,7 +124,7 @@ def difference(api: api_server.ApiServer, query: Query) -> tuple[dict[Any, Any],
     )
 
 
-def counts(done: reconciliation.Run) -> tuple[int, int, int]:
+def counts(done: result.Run) -> tuple[int, int, int]:
     """Missed adds, updates and deletes."""
     return done.missed_adds, done.missed_updates, done.missed_deletes
 
@@ -200,7 +200,7 @@ def test_a_missed_delete_says_what_was_last_known(
         "SELECT type, version_number, resource_version, vcpus, memory, labels, deleted_at = time, deleted_at <= now(),"
         " effective_at = time FROM vm_state"
     )
-    assert row == (reconciliation.DELETED, api.revision, api.revision, 3, "4Gi", {"app": "gone"}, True, True, True)
+    assert row == (plan.DELETED, api.revision, api.revision, 3, "4Gi", {"app": "gone"}, True, True, True)
     assert query("SELECT count(*) FROM vm_history WHERE type = 'vmledger.reconcile.delete'") == [(1,)]
 
 
@@ -379,14 +379,14 @@ def test_an_event_between_the_list_and_the_deletes_counts(
     """A machine that comes back after the list is not deleted by it."""
     teller.tell(api.create(machines.vm("web")))
     api.delete(kubernetes.VMS, "shop", "web")
-    complete = snapshot.Lists.complete
+    complete = snapshot.Snapshot.complete
 
-    def late(lists: snapshot.Lists, kind: Any, moment: snapshot.Moment) -> None:
+    def late(lists: snapshot.Snapshot, kind: Any, moment: plan.Moment) -> None:
         complete(lists, kind, moment)
-        if kind is snapshot.MACHINES:
+        if kind is kinds.MACHINES:
             teller.tell(api.create(machines.vm("web")))
 
-    monkeypatch.setattr(snapshot.Lists, "complete", late)
+    monkeypatch.setattr(snapshot.Snapshot, "complete", late)
     assert counts(again()) == (0, 0, 0)
     assert names(query) == ["web"]
 
@@ -396,15 +396,15 @@ def test_what_an_event_tells_in_time_was_not_missed(
 ) -> None:
     """Although the ledger lacked it when the page was compared."""
     api.create(machines.vm("web"))
-    compare = snapshot.Lists.compare
+    compare = snapshot.Snapshot.compare
 
-    def late(lists: snapshot.Lists, kind: Any, *rest: Any) -> Any:
+    def late(lists: snapshot.Snapshot, kind: Any, *rest: Any) -> Any:
         found = compare(lists, kind, *rest)
-        if kind is snapshot.MACHINES:
+        if kind is kinds.MACHINES:
             teller.tell(api.update(kubernetes.VMS, "shop", "web", {"spec": {"runStrategy": "Halted"}}))
         return found
 
-    monkeypatch.setattr(snapshot.Lists, "compare", late)
+    monkeypatch.setattr(snapshot.Snapshot, "compare", late)
     assert again().outcome == "clean"
 
 
@@ -742,7 +742,7 @@ def test_too_many_deletes_are_refused(
         assert f"{went} of {lived} virtual machines" in (done.error or "")
         assert "--force" in (done.error or "")
         assert query("SELECT machines_version FROM clusters") == [(-1,)]
-        forced = reconciliation.run(limited, reconciliation.Options(force=True))
+        forced = reconciliation.run(limited, result.Options(force=True))
         assert (forced.outcome, forced.missed_deletes) == ("repaired", went)
 
 
@@ -1104,7 +1104,7 @@ def test_what_is_missing_is_looked_up_by_index(
     again()
     known = {"cluster": "east", "epoch": 0, "version": 1, "began": NOW, "batch": 9}
     after = {"namespace": "", "name": "", "owner_uid": ""}
-    for name in ("count_missing", snapshot.MACHINES.missing, snapshot.INSTANCES.missing):
+    for name in ("count_missing", kinds.MACHINES.missing, kinds.INSTANCES.missing):
         session = conftest.session(str(configuration.database.url), snapshot.NEEDS)
         with contextlib.closing(session), session.cursor() as cursor:
             cursor.execute(snapshot.SQL.by_name[name].sql)
@@ -1117,7 +1117,7 @@ def test_what_is_missing_is_looked_up_by_index(
 def test_two_at_once_are_one(api: api_server.ApiServer, again: Reconcile, query: Query) -> None:
     """The second is refused, and the first is not disturbed."""
     api.seed(machines.vm(f"vm-{number}") for number in range(5))
-    second: list[reconciliation.Run] = []
+    second: list[result.Run] = []
 
     def meanwhile(_: kubernetes.Object) -> None:
         if not second:

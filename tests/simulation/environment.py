@@ -14,6 +14,7 @@ import werkzeug.test
 from dev import embedded_postgres
 from function import settings, wiring
 from function.clients import kubernetes
+from function.inventory.reconcile import result
 from function.inventory.reconcile import run as reconciling
 from tests.simulation import ledger, model_cluster, pause_points
 
@@ -83,20 +84,20 @@ class Environment:
             answers.append(self._client.post("/", **request))
         assert answers[-1].status_code == 204, answers[-1].get_data(as_text=True)
 
-    def reconcile(self, **options: bool) -> reconciling.Run:
+    def reconcile(self, **options: bool) -> result.Run:
         """Run a reconcile to its end."""
-        done = reconciling.run(self._plain, reconciling.Options(page=PAGE, **options), api=self._door)
+        done = reconciling.run(self._plain, result.Options(page=PAGE, **options), api=self._door)
         if not self.pause_points.running:
             self._wait()
         return done
 
-    def begin(self, end: Callable[[reconciling.Run], object], **options: bool) -> None:
+    def begin(self, end: Callable[[result.Run], object], **options: bool) -> None:
         """Begin a reconcile that pauses; ``end`` is told what became of it.
 
         It has its lock: what it does before that concerns nobody.
         """
         self.relay.lose_reply = False  # of a history before, whose reconcile asked for nothing more
-        chosen = reconciling.Options(page=PAGE, **options)
+        chosen = result.Options(page=PAGE, **options)
         self.pause_points.start(lambda: end(reconciling.run(self._stopped, chosen, api=self._stopped_door)))
         while not self.locked() and self.pause_points.step():
             pass

@@ -22,7 +22,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from function.clients import kubernetes
-from function.inventory.reconcile import run as reconciliation
+from function.inventory.reconcile import plan, result
 from tests.simulation import environment, ledger, model_cluster, past
 
 PATIENCE = 4.0
@@ -167,7 +167,7 @@ class History(stateful.RuleBasedStateMachine):
         self.crashes = 0
         self.blamed = False
         """Whether something was done to the reconcile beside that may make it fail."""
-        self.beside: list[reconciliation.Run] = []
+        self.beside: list[result.Run] = []
         """What became of reconciles that ran beside."""
         self.known: frozenset[tuple[str, str]] = frozenset()
         """The rows that are known to be true."""
@@ -338,9 +338,9 @@ class History(stateful.RuleBasedStateMachine):
         done = self.environment.reconcile()
         if done.outcome == "refused":
             assert said is None or said.outcome == "refused", said
-            assert self.rewound or (lost > reconciliation.FEW and lost > live / 5), done
+            assert self.rewound or (lost > plan.FEW and lost > live / 5), done
         else:
-            assert lost <= reconciliation.FEW or lost <= live / 5, f"{lost} of {live} were deleted"
+            assert lost <= plan.FEW or lost <= live / 5, f"{lost} of {live} were deleted"
             assert done.outcome in ("clean", "repaired"), done
             assert said is None or _numbers(done) == _numbers(said), f"the dry run said {said}, and then came {done}"
             ledger.equal(self.environment.tables, self.cluster)
@@ -501,7 +501,7 @@ def _nth(places: Mapping[model_cluster.Place, object], number: int) -> model_clu
     return sorted(places)[number % len(places)]
 
 
-def _numbers(done: reconciliation.Run) -> tuple[Any, ...]:
+def _numbers(done: result.Run) -> tuple[Any, ...]:
     return done.outcome, done.seen, done.missed_adds, done.missed_updates, done.missed_deletes, done.instances
 
 

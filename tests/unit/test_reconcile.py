@@ -16,12 +16,11 @@ from function import errors, events, settings
 from function.cli import main, reconcile
 from function.cli import reconcile as reconcile_command
 from function.inventory.mapping import instance, versions, vm
-from function.inventory.reconcile import run as reconciliation
-from function.inventory.reconcile import snapshot
+from function.inventory.reconcile import kinds, plan, result
 from tests import machines
 
 NOW = datetime.datetime(2026, 11, 22, 10, tzinfo=datetime.UTC)
-MOMENT = snapshot.Moment(epoch=1, version=100, began=NOW)
+MOMENT = plan.Moment(epoch=1, version=100, began=NOW)
 LISTED = 50
 
 
@@ -29,21 +28,21 @@ def listed(number: int = LISTED) -> versions.Change:
     """A machine of the list, as it was mapped."""
     item = machines.vm("web")
     item["metadata"]["resourceVersion"] = str(number)
-    attributes = {"id": "reconcile-100", "type": reconciliation.UPDATED, "time": NOW}
+    attributes = {"id": "reconcile-100", "type": plan.UPDATED, "time": NOW}
     return vm.change(events.Event(attributes, item), cluster_name="east")
 
 
-def standing(number: int = 40, step: int = versions.UPDATE, **known: Any) -> snapshot.Standing:
+def standing(number: int = 40, step: int = versions.UPDATE, **known: Any) -> plan.Standing:
     """How the ledger stands to it."""
     found: dict[str, Any] = {"lives": True, "epoch": 1, "shape": versions.OBJECT, "recent": False, **known}
     version = versions.Version(number, known.pop("time", None), step)
     found.pop("time", None)
-    return snapshot.Standing(version=version, resource_version=number, **found)
+    return plan.Standing(version=version, resource_version=number, **found)
 
 
-def decided(known: snapshot.Standing | None) -> versions.Change | None:
+def decided(known: plan.Standing | None) -> versions.Change | None:
     """What is to be written."""
-    return reconciliation.decide(snapshot.MACHINES, listed(), known, MOMENT)
+    return plan.decide(kinds.MACHINES, listed(), known, MOMENT)
 
 
 def payload(change: versions.Change) -> dict[str, Any]:
@@ -56,28 +55,26 @@ def test_what_the_ledger_does_not_know_is_added() -> None:
     """By its own version."""
     change = decided(None)
     assert change is not None
-    assert (change.row.type, change.version) == (reconciliation.ADDED, versions.Version(LISTED, None, versions.UPDATE))
+    assert (change.row.type, change.version) == (plan.ADDED, versions.Version(LISTED, None, versions.UPDATE))
 
 
 @pytest.mark.parametrize(
     ("known", "number", "dated", "kind"),
     [
-        (standing(40), 50, False, reconciliation.UPDATED),
-        (standing(40, lives=False), 50, False, reconciliation.ADDED),
-        (standing(-1, time=NOW), 50, False, reconciliation.UPDATED),
-        (standing(500, epoch=0), 50, False, reconciliation.UPDATED),
-        (standing(50, versions.ADD), 50, False, reconciliation.UPDATED),
-        (standing(50, shape=versions.FLAT), 50, False, reconciliation.UPDATED),
-        (standing(50), 100, False, reconciliation.UPDATED),
-        (standing(50, versions.DELETE, lives=False), 100, False, reconciliation.ADDED),
-        (standing(70), 100, False, reconciliation.UPDATED),
-        (standing(100), 100, True, reconciliation.UPDATED),
-        (standing(100, versions.DELETE, lives=False), 100, True, reconciliation.ADDED),
+        (standing(40), 50, False, plan.UPDATED),
+        (standing(40, lives=False), 50, False, plan.ADDED),
+        (standing(-1, time=NOW), 50, False, plan.UPDATED),
+        (standing(500, epoch=0), 50, False, plan.UPDATED),
+        (standing(50, versions.ADD), 50, False, plan.UPDATED),
+        (standing(50, shape=versions.FLAT), 50, False, plan.UPDATED),
+        (standing(50), 100, False, plan.UPDATED),
+        (standing(50, versions.DELETE, lives=False), 100, False, plan.ADDED),
+        (standing(70), 100, False, plan.UPDATED),
+        (standing(100), 100, True, plan.UPDATED),
+        (standing(100, versions.DELETE, lives=False), 100, True, plan.ADDED),
     ],
 )
-def test_what_the_ledger_has_otherwise_is_outranked(
-    known: snapshot.Standing, number: int, dated: bool, kind: str
-) -> None:
+def test_what_the_ledger_has_otherwise_is_outranked(known: plan.Standing, number: int, dated: bool, kind: str) -> None:
     """By the machine's own version where that is enough, else by the list's, else by that and its time."""
     change = decided(known)
     assert change is not None
@@ -91,7 +88,7 @@ def test_what_the_ledger_has_otherwise_is_outranked(
 @pytest.mark.parametrize(
     "known", [standing(101), standing(101, versions.DELETE, lives=False), standing(-1, recent=True)]
 )
-def test_what_came_after_the_list_is_left_alone(known: snapshot.Standing) -> None:
+def test_what_came_after_the_list_is_left_alone(known: plan.Standing) -> None:
     """The list is older."""
     assert decided(known) is None
 
@@ -121,7 +118,7 @@ def test_what_is_written_is_kept(
 def test_a_delete_says_what_was_last_known() -> None:
     """Dated by the list; an instance is gone."""
     row = listed().row
-    change = reconciliation.gone(snapshot.MACHINES, snapshot.Lost(row, 1, versions.Version(50, None, 1)), MOMENT)
+    change = plan.gone(kinds.MACHINES, plan.Lost(row, 1, versions.Version(50, None, 1)), MOMENT)
     assert isinstance(change.row, vm.VirtualMachine)
     assert change.version == versions.Version(100, None, versions.DELETE)
     assert (change.row.resource_version, change.row.time, change.row.deleted_at) == (100, NOW, NOW)
@@ -129,8 +126,8 @@ def test_a_delete_says_what_was_last_known() -> None:
     ran = instance.Instance(
         type="x", id="x", name="web", namespace="shop", cluster="east", owner_uid="u", phase="Failed"
     )
-    change = reconciliation.gone(
-        snapshot.INSTANCES, snapshot.Lost(ran, 1, versions.Version(100, NOW - datetime.timedelta(1), 1)), MOMENT
+    change = plan.gone(
+        kinds.INSTANCES, plan.Lost(ran, 1, versions.Version(100, NOW - datetime.timedelta(1), 1)), MOMENT
     )
     assert isinstance(change.row, instance.Instance)
     assert (change.row.phase, change.key) == ("Gone", ("east", "shop", "web", "u"))
@@ -143,7 +140,7 @@ def test_a_delete_says_what_was_last_known() -> None:
 )
 def test_few_deletes_and_a_small_share_are_no_mistake(deletes: int, live: int, percent: int, too_many: bool) -> None:
     """It takes both, more than 10 and more than the share."""
-    assert reconciliation.too_many(deletes, live, percent) is too_many
+    assert plan.too_many(deletes, live, percent) is too_many
 
 
 # What it says
@@ -163,7 +160,7 @@ def test_few_deletes_and_a_small_share_are_no_mistake(deletes: int, live: int, p
 )
 def test_a_run_comes_to_an_outcome(done: dict[str, Any], outcome: str) -> None:
     """Looked-up sizes are no repair."""
-    run = reconciliation.Run(cluster="east", **done)
+    run = result.Run(cluster="east", **done)
     run.finish()
     assert run.outcome == outcome
     assert reconcile.EXIT_CODES[run.outcome] == {"clean": 0, "repaired": 3, "failed": 5}[outcome]
@@ -171,7 +168,7 @@ def test_a_run_comes_to_an_outcome(done: dict[str, Any], outcome: str) -> None:
 
 def test_a_summary_is_in_words() -> None:
     """What did not happen is not said."""
-    run = reconciliation.Run(cluster="east", outcome="repaired", seen=12, missed_adds=2, list_version=7, seconds=1.25)
+    run = result.Run(cluster="east", outcome="repaired", seen=12, missed_adds=2, list_version=7, seconds=1.25)
     assert reconcile.summary(run) == [
         "east: repaired; 12 virtual machines in the cluster, list version 7, 1.2 s",
         "       2 added",

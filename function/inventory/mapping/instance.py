@@ -70,9 +70,9 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     return ordered(row, number=number)
 
 
-def ordered(row: Instance, *, number: int | None = None) -> versions.Change:
-    """Return the change that a row is; number: the version's where it is not the resource version."""
-    return versions.change(row, versions.OBJECT, limits=LIMITS, key=(row.owner_uid,), number=number)
+def ordered(row: Instance, *, number: int | None = None, at: datetime.datetime | None = None) -> versions.Change:
+    """Return the change that a row is; number, at: as for :func:`versions.version`."""
+    return versions.change(row, versions.OBJECT, limits=LIMITS, key=(row.owner_uid,), number=number, at=at)
 
 
 def facts(instance: fields.Object) -> dict[str, Any]:

@@ -101,31 +101,45 @@ class Change:
         return self.key, self.version.order, self.rank
 
 
-def change(row: Row, shape: int, *, limits: Limits, key: tuple[str, ...] = (), number: int | None = None) -> Change:
-    """Order ``row``, and write it as the JSON that the store sends.
+def version(row: Row, *, number: int | None = None, at: datetime.datetime | None = None) -> Version:
+    """Return the place of ``row`` in the order of its object.
 
-    key: what tells the object from others beside cluster, namespace and name.
-    number: the version's number where it is not the resource version.
-
-    Raises :class:`errors.BadEvent` for what no column can hold.
+    number: the version's where it is not the resource version. at: its time, where a number alone does not decide.
     """
     if number is None:
         number = -1 if row.resource_version is None else row.resource_version
-    time = row.time if number < 0 else None
-    step = STEPS[row.type]
+    return Version(number, at or (row.time if number < 0 else None), STEPS[row.type])
+
+
+def change(
+    row: Row,
+    shape: int,
+    *,
+    limits: Limits,
+    key: tuple[str, ...] = (),
+    number: int | None = None,
+    at: datetime.datetime | None = None,
+) -> Change:
+    """Order ``row``, and write it as the JSON that the store sends.
+
+    key: what tells the object from others beside cluster, namespace and name. number, at: as for :func:`version`.
+
+    Raises :class:`errors.BadEvent` for what no column can hold.
+    """
+    place = version(row, number=number, at=at)
     written = _written(row, limits)
     digest = zlib.crc32(written)
     order = b',"version_number":%d,"version_time":"%s","version_step":%d,"shape":%d,"digest":%d}' % (
-        number,
-        time.isoformat().encode() if time else b"-infinity",
-        step,
+        place.number,
+        place.time.isoformat().encode() if place.time else b"-infinity",
+        place.step,
         shape,
         digest,
     )
     return Change(
         row=row,
         key=(row.cluster, row.namespace, row.name, *key),
-        version=Version(number, time, step),
+        version=place,
         rank=(-shape, row.time is None, row.time or _END, row.id, digest),
         payload=written[:-1] + order,
     )

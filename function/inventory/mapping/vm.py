@@ -76,9 +76,11 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     return ordered(row, shape, number=number)
 
 
-def ordered(row: VirtualMachine, shape: int = versions.OBJECT, *, number: int | None = None) -> versions.Change:
-    """Return the change that a row is; number: the version's where it is not the resource version."""
-    return versions.change(row, shape, limits=LIMITS, number=number)
+def ordered(
+    row: VirtualMachine, shape: int = versions.OBJECT, *, number: int | None = None, at: datetime.datetime | None = None
+) -> versions.Change:
+    """Return the change that a row is; number, at: as for :func:`versions.version`."""
+    return versions.change(row, shape, limits=LIMITS, number=number, at=at)
 
 
 def _facts(event: events.Event) -> tuple[dict[str, Any], int]:

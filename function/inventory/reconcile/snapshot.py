@@ -14,14 +14,15 @@ import datetime
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from function import errors
-from function.clients import deadline, kubernetes, postgres_errors, postgres_session, statements
-from function.inventory.mapping import instance, versions, vm
+from function.clients import deadline, postgres_errors, postgres_session, statements
+from function.inventory.mapping import versions
+from function.inventory.reconcile import kinds, plan
 from function.inventory.storage import store
 
 AnyRow = TypeVar("AnyRow", bound=versions.Row)
@@ -38,80 +39,10 @@ LOCK_PAUSE = 0.1
 ALONE_SECONDS = 1.0
 """How long the lock of a run that was killed is waited for."""
 BATCH = 500
-REVISIONS = "ControllerRevision"
-"""The kind under which the names of the revisions are noted that instancetypes were taken from."""
 
 NEEDS = postgres_session.Needs(statement=STATEMENT_SECONDS, lock=LOCK_WAITS[0], planner={"enable_seqscan": "off"})
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
-
-
-@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Kind(Generic[AnyRow]):
-    """A kind of object that is reconciled.
-
-    noun: what people call several. place: the columns that tell an object of this kind from others of its cluster.
-    change: an event and ``cluster_name`` to a change, or None for an object that is no business of the ledger.
-    ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
-    write: stores changes of this kind. compare, missing, complete: the statements of that kind.
-    seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
-    add, update or delete. notes: the kinds under which objects of its list are noted.
-    """
-
-    name: str
-    noun: str
-    short: str
-    resource: kubernetes.Resource
-    place: tuple[str, ...]
-    row: type[AnyRow]
-    change: Callable[..., versions.Change | None]
-    ordered: Callable[..., versions.Change]
-    gone: Mapping[str, Any]
-    write: Callable[..., list[store.Outcome]]
-    compare: str
-    missing: str
-    complete: str
-    seen: str | None
-    missed: str
-    notes: tuple[str, ...]
-
-
-MACHINES = Kind(
-    name=vm.KIND,
-    noun="virtual machines",
-    short="VM",
-    resource=kubernetes.VMS,
-    place=("namespace", "name"),
-    row=vm.VirtualMachine,
-    change=vm.change,
-    ordered=vm.ordered,
-    gone={},
-    write=store.Store.write,
-    compare="compare_machines",
-    missing="missing_machines",
-    complete="complete_machines",
-    seen="seen",
-    missed="missed_{}s",
-    notes=(vm.KIND, REVISIONS),
-)
-INSTANCES = Kind(
-    name=instance.KIND,
-    noun="running instances",
-    short="VMI",
-    resource=kubernetes.VMIS,
-    place=("namespace", "name", "owner_uid"),
-    row=instance.Instance,
-    change=instance.change,
-    ordered=instance.ordered,
-    gone={"phase": instance.GONE},
-    write=store.Store.write_instances,
-    compare="compare_instances",
-    missing="missing_instances",
-    complete="complete_instances",
-    seen=None,
-    missed="instances",
-    notes=(instance.KIND,),
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,39 +61,6 @@ class Cluster:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Moment:
-    """The moment that a list shows; changes that are ordered by it belong to ``epoch`` and were seen at ``began``."""
-
-    epoch: int
-    version: int
-    began: datetime.datetime
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How the ledger stands to an object of the list from which it differs.
-
-    recent: the ledger knows it by its time alone, and learned it when the list had begun.
-    """
-
-    lives: bool
-    epoch: int
-    version: versions.Version
-    shape: int
-    recent: bool
-    resource_version: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Lost(Generic[AnyRow]):
-    """A live row of the ledger that the list does not hold, and its version."""
-
-    row: AnyRow
-    epoch: int
-    version: versions.Version
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Unsized:
     """A machine whose size only its instancetype says; uid, resource version and generation as the ledger has them."""
 
@@ -174,7 +72,7 @@ class Unsized:
     revision: str
 
 
-class Lists:
+class Snapshot:
     """What a reconcile asks of the database about one cluster.
 
     Everything raises :class:`errors.Unavailable`, or :class:`errors.BadEvent` for a value that Postgres cannot hold.
@@ -215,12 +113,12 @@ class Lists:
         """Begin a new epoch: whatever is sent from now on outranks whatever was sent before."""
         self._ask_alone("begin_epoch", uid=uid)
 
-    def forget(self, *kinds: str) -> None:
+    def forget(self, *notes: str) -> None:
         """Forget what was noted under these kinds, or under all, by this run or by one that was killed."""
-        kinds = kinds or (*MACHINES.notes, *INSTANCES.notes)
-        self._ask("forget_seen", kinds=list(kinds))
-        for kind in kinds:
-            self._noted.pop(kind, None)
+        notes = notes or (*kinds.MACHINES.notes, *kinds.INSTANCES.notes)
+        self._ask("forget_seen", kinds=list(notes))
+        for note in notes:
+            self._noted.pop(note, None)
 
     def note(self, kind: str, places: Sequence[tuple[str, str, str]]) -> None:
         """Note objects of the list: namespace, name, and what else tells them apart."""
@@ -236,8 +134,8 @@ class Lists:
             raise errors.DatabaseUnavailable("the database has lost what this run noted: it restarted, or was changed")
 
     def compare(
-        self, kind: Kind[Any], changes: Sequence[versions.Change], moment: Moment
-    ) -> dict[tuple[str, ...], Standing | None]:
+        self, kind: kinds.Kind[Any], changes: Sequence[versions.Change], moment: plan.Moment
+    ) -> dict[tuple[str, ...], plan.Standing | None]:
         """Return, by key, those of the changes from which the ledger differs, and how it stands to each.
 
         None stands for an object that the ledger never knew.
@@ -247,24 +145,24 @@ class Lists:
         beyond = len(kind.place)
         return {(self._cluster, *row[:beyond]): _standing(row[beyond:]) for row in found}
 
-    def missing(self, moment: Moment) -> int:
+    def missing(self, moment: plan.Moment) -> int:
         """Count the live machines that the list does not contain."""
         [(count,)] = self._ask("count_missing", **dataclasses.asdict(moment))
         return int(count)
 
-    def lost(self, kind: Kind[AnyRow], moment: Moment) -> Iterator[list[Lost[AnyRow]]]:
+    def lost(self, kind: kinds.Kind[AnyRow], moment: plan.Moment) -> Iterator[list[plan.Lost[AnyRow]]]:
         """Yield the live rows that the list does not contain, some at a time."""
         after = dict.fromkeys(kind.place, "")
         while found := self._ask(kind.missing, batch=BATCH, **after, **dataclasses.asdict(moment)):
             rows = [msgspec.json.decode(row[0], type=kind.row) for row in found]
-            yield [Lost(row, rest[1], versions.Version(*rest[2:])) for row, rest in zip(rows, found, strict=True)]
+            yield [plan.Lost(row, rest[1], versions.Version(*rest[2:])) for row, rest in zip(rows, found, strict=True)]
             after = {name: getattr(rows[-1], name) for name in kind.place}
 
-    def complete(self, kind: Kind[Any], moment: Moment) -> None:
+    def complete(self, kind: kinds.Kind[Any], moment: plan.Moment) -> None:
         """Note that a list was read to its end: events below it raise nothing any more that it did not hold."""
         self._ask_alone(kind.complete, **dataclasses.asdict(moment))
 
-    def unsized(self, moment: Moment) -> Iterator[list[Unsized]]:
+    def unsized(self, moment: plan.Moment) -> Iterator[list[Unsized]]:
         """Yield the machines of the list whose size must be looked up, some at a time.
 
         No running instance says it, and it was not yet taken from the revision that the machine refers to now.
@@ -328,11 +226,11 @@ class Lists:
             self._prepared.add(name)
 
 
-def _standing(row: Sequence[Any]) -> Standing | None:
+def _standing(row: Sequence[Any]) -> plan.Standing | None:
     lives, epoch, number, at, step, shape, recent, resource_version = row
     if epoch is None:
         return None
-    return Standing(
+    return plan.Standing(
         lives=lives,
         epoch=epoch,
         version=versions.Version(number, at, step),

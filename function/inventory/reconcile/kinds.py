@@ -1,0 +1,84 @@
+"""The kinds of objects that a reconcile compares, and what differs between them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from function.clients import kubernetes
+from function.inventory.mapping import instance, versions, vm
+from function.inventory.storage import store
+
+AnyRow = TypeVar("AnyRow", bound=versions.Row)
+
+REVISIONS = "ControllerRevision"
+"""The kind under which the names of the revisions are noted that instancetypes were taken from."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Kind(Generic[AnyRow]):
+    """A kind of object that is reconciled.
+
+    noun: what people call several. place: the columns that tell an object of this kind from others of its cluster.
+    change: an event and ``cluster_name`` to a change, or None for an object that is no business of the ledger.
+    ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
+    write: stores changes of this kind. compare, missing, complete: the statements of that kind.
+    seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
+    add, update or delete. notes: the kinds under which objects of its list are noted.
+    """
+
+    name: str
+    noun: str
+    short: str
+    resource: kubernetes.Resource
+    place: tuple[str, ...]
+    row: type[AnyRow]
+    change: Callable[..., versions.Change | None]
+    ordered: Callable[..., versions.Change]
+    gone: Mapping[str, Any]
+    write: Callable[..., list[store.Outcome]]
+    compare: str
+    missing: str
+    complete: str
+    seen: str | None
+    missed: str
+    notes: tuple[str, ...]
+
+
+MACHINES = Kind(
+    name=vm.KIND,
+    noun="virtual machines",
+    short="VM",
+    resource=kubernetes.VMS,
+    place=("namespace", "name"),
+    row=vm.VirtualMachine,
+    change=vm.change,
+    ordered=vm.ordered,
+    gone={},
+    write=store.Store.write,
+    compare="compare_machines",
+    missing="missing_machines",
+    complete="complete_machines",
+    seen="seen",
+    missed="missed_{}s",
+    notes=(vm.KIND, REVISIONS),
+)
+INSTANCES = Kind(
+    name=instance.KIND,
+    noun="running instances",
+    short="VMI",
+    resource=kubernetes.VMIS,
+    place=("namespace", "name", "owner_uid"),
+    row=instance.Instance,
+    change=instance.change,
+    ordered=instance.ordered,
+    gone={"phase": instance.GONE},
+    write=store.Store.write_instances,
+    compare="compare_instances",
+    missing="missing_instances",
+    complete="complete_instances",
+    seen=None,
+    missed="instances",
+    notes=(instance.KIND,),
+)

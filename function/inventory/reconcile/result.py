@@ -1,0 +1,68 @@
+"""What a person asks of a reconcile, and what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+Outcome = Literal["clean", "repaired", "refused", "failed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the person who runs it asks for.
+
+    force: delete however many are missing. accept_rewind: the cluster was restored from a backup. accept_cluster:
+    another cluster has taken the name. page: objects in a page of the list.
+    """
+
+    dry_run: bool = False
+    force: bool = False
+    accept_rewind: bool = False
+    accept_cluster: bool = False
+    page: int = 500
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """What became of a run; the fields before ``instances`` are a row of ``reconcile_runs``.
+
+    seen: virtual machines in the list. missed_*: those that were written, or in a dry run would be. error: why it was
+    refused or failed, or what it left undone. instances: running instances that were written. sized: machines whose
+    size was looked up. unreadable: objects that can be no rows of the ledger.
+    """
+
+    cluster: str
+    dry_run: bool = False
+    outcome: Outcome = "clean"
+    seconds: float = 0.0
+    seen: int = 0
+    missed_adds: int = 0
+    missed_updates: int = 0
+    missed_deletes: int = 0
+    list_version: int | None = None
+    error: str | None = None
+    instances: int = 0
+    sized: int = 0
+    unreadable: int = 0
+
+    def count(self, field: str, more: int = 1) -> None:
+        """Add to one of the numbers."""
+        setattr(self, field, getattr(self, field) + more)
+
+    def finish(self) -> None:
+        """Note that it came to its end.
+
+        Sizes are no repair: no event tells them, so none was missed.
+        """
+        if self.unreadable:
+            self.outcome, self.error = (
+                "failed",
+                f"{self.unreadable} objects cannot be read: the log says why",
+            )
+        elif self.missed_adds or self.missed_updates or self.missed_deletes or self.instances:
+            self.outcome = "repaired"
+
+    def break_off(self, outcome: Outcome, error: str) -> None:
+        """Note that it ended before that."""
+        self.outcome, self.error = outcome, error
