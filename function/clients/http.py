@@ -30,7 +30,7 @@ from function.clients import deadline, network
 
 HEAD_BYTES = 128 * 1024
 """TLS handshake, interim answers and head together; proxies cut off at a half of that."""
-MOST_NODES = 1_000_000
+MOST_VALUES = 1_000_000
 """Values in an answer's JSON. One of two bytes becomes a Python object of 64, so bytes alone bound no memory."""
 KEPT_SECONDS = 30.0
 """How long an idle connection is kept."""
@@ -111,11 +111,11 @@ class Answer:
             raise NoAnswer(self.missing)
         return self.body
 
-    def json(self) -> Any:
-        """Return what the body says as JSON; raise :class:`NoAnswer` where it is not whole, or not JSON."""
+    def json(self, most_values: int = MOST_VALUES) -> Any:
+        """Return what the body says as JSON; raise :class:`NoAnswer` where it is not whole, not JSON, or too much."""
         body = self.whole()
         # Each value but the first of all stands behind one of these.
-        if sum(map(body.count, (b",", b"[", b"{"))) >= MOST_NODES:
+        if sum(map(body.count, (b",", b"[", b"{"))) >= most_values:
             raise NoAnswer(Why.TOO_LONG)
         try:
             return msgspec.json.decode(body)

@@ -13,6 +13,8 @@ import threading
 from function.clients import deadline
 
 LONGEST_SECONDS = 10.0
+MOST = 32
+"""Addresses of a name; whoever owns it may give it thousands, and each is judged before it is connected to."""
 
 
 class Unresolved(OSError):
@@ -20,7 +22,7 @@ class Unresolved(OSError):
 
 
 def addresses(host: str) -> list[str]:
-    """Return the addresses of ``host``, each once, in the resolver's order; an address is its own.
+    """Return the addresses of ``host``, 32 at most, each once, in the resolver's order; an address is its own.
 
     Waits as long as :mod:`deadline` leaves, 10 seconds at most. Raises :class:`Unresolved`.
     """
@@ -33,7 +35,7 @@ def addresses(host: str) -> list[str]:
     def ask() -> None:
         try:
             entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
+        except (OSError, ValueError):  # ValueError: no name can be that
             return
         found.extend(str(entry[4][0]) for entry in entries)
 
@@ -42,4 +44,4 @@ def addresses(host: str) -> list[str]:
     asking.join(deadline.left(LONGEST_SECONDS))
     if not found:
         raise Unresolved
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found))[:MOST]

@@ -13,8 +13,10 @@ from function import errors, settings
 from function.vsphere import maintenance, resources, session
 
 HOSTS = "/adapterkinds/VMWARE/resourcekinds/HostSystem/resources"
-PAGE = 1000
-MOST_PAGES = 100
+PAGE = 100
+"""Hosts in a page of a search."""
+MOST_HOSTS = 10_000
+"""Hosts that a search may find; a vCenter has 2,500 at most."""
 
 
 class Operations:
@@ -68,10 +70,13 @@ class Operations:
         ]
 
     def _hosts(self, name: str, end: float) -> Iterator[maintenance.Host]:
-        """Yield each host whose name contains ``name``: that is how the API compares."""
+        """Yield each host whose name contains ``name``: that is how the API compares.
+
+        Raises :class:`errors.Unavailable` where they do not come to an end.
+        """
         what = "the search for a host"
         seen: set[str] = set()
-        for page in range(MOST_PAGES):
+        for page in range(MOST_HOSTS // PAGE):
             query = {"name": name, "page": str(page), "pageSize": str(PAGE)}
             answer = self._session.read(session.Call("GET", HOSTS, query), what, end)
             found = resources.listed(answer, "resourceList")
@@ -82,6 +87,9 @@ class Operations:
             # The links of the answer are no help: NEXT is there on the last page too.
             if not fresh or (len(seen) >= total if isinstance(total, int) else len(found) < PAGE):
                 return
+            if len(seen) > MOST_HOSTS:
+                break
+        raise errors.Unavailable(f"Operations finds more than {MOST_HOSTS} hosts for one name")
 
     def _now(self, host: maintenance.Host, end: float) -> maintenance.Host:
         """Return the host with its states as they are now: a search tells what its index knows."""

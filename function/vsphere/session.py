@@ -24,8 +24,9 @@ from function.clients import http
 log = logging.getLogger(__name__)
 
 API = "/suite-api/api"
-MOST_BYTES = 16 * 2**20
-"""A page of 1,000 hosts is 4 MB."""
+MOST_BYTES = 4 * 2**20
+MOST_VALUES = 200_000
+"""A page of 100 hosts has 400 kB and 15,000 values."""
 RELEASE_SECONDS = 3.0
 UNTRUSTED = "the certificate of Operations cannot be verified: name its CA in VROPS_CA_FILE"
 
@@ -158,7 +159,7 @@ class Session:
 def content(answer: http.Answer, what: str) -> dict[str, Any]:
     """Return the object that the answer holds; a proxy or a booting appliance may have answered with a page."""
     try:
-        value = answer.json()
+        value = answer.json(MOST_VALUES)
     except http.NoAnswer as exc:
         if exc.why is not http.Why.NOT_JSON:
             raise errors.Unavailable(f"Operations {exc}") from exc

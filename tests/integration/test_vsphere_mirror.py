@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import json
 import logging
 import threading
@@ -14,6 +15,7 @@ import pytest
 from flask import testing
 
 from function import settings, wiring
+from function.vsphere import operations
 from tests import suite_api, vsphere
 
 Send = Callable[..., tuple[int, str]]
@@ -265,6 +267,26 @@ def test_a_name_that_matches_in_part_is_not_the_host(api: suite_api.SuiteApi, pl
     assert plain().enter(host=vsphere.named("esx1", None))[0] == 422
     assert plain().enter(host=vsphere.named("esx1.lab", "host-1")) == (204, "")
     assert api.acts() == ["PUT ESX1.lab"]
+
+
+@pytest.mark.parametrize("many", [1, 500])
+def test_a_search_without_an_end_keeps_the_event(
+    many: int, api: suite_api.SuiteApi, plain: Callable[..., Function], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ever new hosts, few or many in a page: 503, and nothing was touched."""
+    monkeypatch.setattr(operations, "MOST_HOSTS", 1000)
+    count = itertools.count()
+
+    def page(call: str) -> suite_api.Reply | None:
+        if not call.startswith("GET /adapterkinds"):
+            return None
+        found = [suite_api.Resource(f"h{next(count)}", None, None, "a").json() for _ in range(many)]
+        return 200, {"resourceList": found, "pageInfo": {"totalCount": 10**9}}
+
+    api.fault = page
+    status, sentence = plain().enter()
+    assert (status, "finds more than 1000 hosts for one name" in sentence, api.acts()) == (503, True, [])
+    assert len(api.calls) < 20
 
 
 @pytest.mark.parametrize(("name", "moref"), [("gone.example", "host-77"), (vsphere.HOST, "host-78")])
