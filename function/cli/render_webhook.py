@@ -30,7 +30,7 @@ Without it a sample is used: php-apache in namespace default was scaled to 4.
 
 These placeholders are replaced in the strings of body and in the values of headers:
 
-  _message_         what the HPA controller said           _namespace_ _name_   the HPA
+  _message_         the message of the Event               _namespace_ _name_   the HPA
   _time_            when, as 2026-03-04T09:14:03Z           _hpa_uid_            its uid
   _time_s_          ... in seconds since 1970              _target_             what it scales: Deployment/php-apache
   _time_ms_         ... in milliseconds                    _cluster_            the cluster's name
@@ -53,7 +53,7 @@ placeholder and is not one.
     --from-literal=url=https://example.com/hook --from-literal='body={"text":"_name_: _message_"}' > secret.yaml
   python -m function render-webhook secret.yaml
 
-Exits with 1, and says why, where the Secret or the event could not be used.
+Exits with 1, and prints why, where the Secret or the event cannot be used.
 """
 
 

@@ -52,7 +52,7 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")
 
 
 class BadUrl(ValueError):
-    """The url cannot be used; the text says why and does not quote it."""
+    """The url cannot be used; the text has the reason and does not quote the url."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Url:
 
     @property
     def authority(self) -> str:
-        """What the header Host says."""
+        """The value of the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
 
@@ -82,7 +82,7 @@ class Url:
 
 
 def parse(text: str) -> Url:
-    """Read a url; raise :class:`BadUrl` where it is none that a webhook can have.
+    """Read a url; raise :class:`BadUrl` where no webhook can have it.
 
     This is the only reading of it: what is checked, resolved and connected to comes from here, so that no two parsers
     can see two hosts in it.
@@ -94,7 +94,7 @@ def parse(text: str) -> Url:
         parts = urllib.parse.urlsplit(text)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
-        raise BadUrl("is no url") from None
+        raise BadUrl("is not a url") from None
     if parts.scheme not in ("http", "https"):
         raise BadUrl("does not begin with http:// or https://")
     if port == 0 or not (_HOST.fullmatch(host) or _is_ipv6(host)):

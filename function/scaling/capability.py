@@ -28,7 +28,7 @@ _REFERENCE = "dev.knative.apiserver.ref."
 
 
 class Scaling:
-    """Turns Events into occurrences (:meth:`prepare`, pure) and tells them to webhooks (:meth:`perform`)."""
+    """Turns Events into occurrences (:meth:`prepare`, pure) and sends notices of them (:meth:`perform`)."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Scaling:
         self._warn_at = 0.0
 
     def prepare(self, event: events.Event) -> occurrences.Occurrence | None:
-        """Return the occurrence that ``event`` tells of; None where it is not about an HPA.
+        """Return the occurrence that ``event`` reports; None where it is not about an HPA.
 
         Raises :class:`errors.BadEvent` for an HPA's Event that cannot be read, :class:`errors.Refused` for one that
         would notify where no Kubernetes API is configured.
@@ -69,7 +69,7 @@ class Scaling:
         return occurrence
 
     def perform(self, occurrences: Sequence[occurrences.Occurrence]) -> list[str]:
-        """Tell each occurrence; return what became of each in a word, or raise where one was not told.
+        """Send a notice of each occurrence; return what became of each in a word, or raise where one failed.
 
         All are tried before anything is raised, trouble that may pass first, so that a retry finds the rest done.
         """

@@ -1,11 +1,11 @@
-"""Which occurrences were told: claim, send, mark.
+"""Which occurrences were sent: claim, send, mark.
 
-An occurrence is claimed before it is sent and marked after a 2xx, so that what dies in between is sent again and what
-was sent is not. A claim that died is free again after :data:`LEASE_SECONDS`; nobody sends for as long as that.
-With a database the claims of all processes meet in one table; without one, each process knows only its own.
+An occurrence is claimed before it is sent, and marked once it was delivered. If the process dies in between, the claim
+is free again after :data:`LEASE_SECONDS`, which is longer than any sending takes, and the occurrence is sent then.
+With a database, the claims of all processes stand in one table; without one, each process has only its own.
 
-Each occurrence that is claimed counts for the rate of its HPA (:mod:`function.scaling.rate`), whether it is sent, fails
-or is throttled. One above the rate is counted, and nothing of it is kept.
+Each occurrence that is claimed counts for the rate of its HPA (:mod:`function.scaling.rate`), whether it is delivered,
+fails or is throttled. One above the rate is counted, and nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Answer(enum.Enum):
     CLAIMED = "claimed"
     """Send it, then mark or release it."""
     DUPLICATE = "duplicate"
-    """It was told already."""
+    """It was delivered already."""
     THROTTLED = "throttled"
-    """Another occurrence of its topic was told too short a time ago; this one never will be."""
+    """Another occurrence of its topic was delivered too short a time ago; this one never will be."""
     IN_FLIGHT = "in flight"
     """It, or where a throttle applies another of its topic, is being sent right now."""
     IMPLAUSIBLE = "implausible"
@@ -171,7 +171,7 @@ class Memory:
         self._known: collections.OrderedDict[str, _Known] = collections.OrderedDict()
         self._counted: dict[str, dict[str, datetime.datetime]] = {}
         self._excess: dict[str, _Excess] = {}
-        self._told: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._delivered: collections.OrderedDict[str, float] = collections.OrderedDict()
         self._sending: dict[str, tuple[str, float]] = {}
 
     def claim(self, occurrence: occurrences.Occurrence, *, throttle: int) -> Claim:
@@ -193,8 +193,8 @@ class Memory:
         topic, now = claim.occurrence.topic, time.monotonic()
         with self._lock:
             self._keep(claim.occurrence, Answer.DUPLICATE, claim.number, now)
-            self._told[topic] = now
-            self._told.move_to_end(topic)
+            self._delivered[topic] = now
+            self._delivered.move_to_end(topic)
             self._sent(claim)
 
     def release(self, claim: Claim) -> None:
@@ -213,7 +213,7 @@ class Memory:
             return Answer.IN_FLIGHT
         if known is None and not rate.fits(self._counted.get(occurrence.hpa, {}).values(), _counted_at(occurrence)):
             return Answer.IMPLAUSIBLE
-        if throttle and now - self._told.get(occurrence.topic, float("-inf")) < throttle:
+        if throttle and now - self._delivered.get(occurrence.topic, float("-inf")) < throttle:
             return Answer.THROTTLED
         _, began = self._sending.get(occurrence.topic, ("", float("-inf")))
         if throttle and now - began < self._lease:
@@ -250,8 +250,8 @@ class Memory:
             del self._counted[oldest.hpa][key]
             if not self._counted[oldest.hpa]:
                 del self._counted[oldest.hpa]
-        while len(self._told) > self._most:
-            self._told.popitem(last=False)
+        while len(self._delivered) > self._most:
+            self._delivered.popitem(last=False)
         if len(self._sending) > self._most:
             self._sending = {
                 topic: (claim, at) for topic, (claim, at) in self._sending.items() if now - at < self._lease

@@ -1,10 +1,10 @@
-"""The body of an answer whose status is a 2xx: whether it says that the notice was refused; pure.
+"""Whether the body of a 2xx holds an error; pure.
 
-Many receivers answer 200 to every request that they could read and put the error into the body. Without a word of the
-Secret, the forms of :data:`FORMS` are recognized, and any other body is a success. The Secret's key ``success`` says
-what a success looks like at another receiver, and then everything else is an error.
+Many receivers answer 200 to every request that they can read, and put the error into the body. The forms of
+:data:`FORMS` are recognized, and any other body is a success. The Secret's key ``success`` describes a success of
+another receiver; then everything else is an error.
 
-An answer may repeat what was sent to it, with its secrets. So of its words nothing is quoted but a number, or a code in
+A receiver may repeat what was sent to it, with its secrets. So nothing of a body is quoted but a number, or a code in
 letters and underscores.
 """
 
@@ -35,7 +35,7 @@ class Refusal:
     """An error that a 2xx holds.
 
     why: goes after "answered 200, but ". code: the receiver's own code, which may be a word that was sent to it, or "".
-    temporary: whether the same request may succeed later. wait: seconds until then, where the receiver says it.
+    temporary: whether the same request may succeed later. wait: seconds until then, where the receiver gives them.
     """
 
     why: str
@@ -45,7 +45,7 @@ class Refusal:
 
 
 def success(text: str, what: str) -> Success | None:
-    """Return what the key ``success`` says; None where it is empty. ``what`` names it in errors.
+    """Return what the key ``success`` asks for; None where it is empty. ``what`` names it in errors.
 
     Raises :class:`errors.BadEvent`.
     """
@@ -75,7 +75,7 @@ def refusal(body: bytes, expected: Success | None, *, whole: bool = True) -> Ref
 
 
 def _read(body: bytes) -> events.Json:
-    """Return what a body says: JSON, else its text."""
+    """Return a body as JSON, or else as text."""
     try:
         return events.parse_json(body, "the answer")
     except errors.BadEvent:
@@ -117,12 +117,12 @@ _STATUS = re.compile(r"\b[45][0-9]{2}\b", re.ASCII)
 
 
 def _flag(answer: Answer) -> bool:
-    """Slack and Telegram (ok), Rocket.Chat and many others (success); Firebase counts successes, and 0 is none."""
+    """Slack and Telegram (ok), Rocket.Chat and many others (success); Firebase, where success is their number."""
     return any(answer.get(key) == 0 or _word_of(answer, key) == "false" for key in ("ok", "success"))  # 0 == False
 
 
 def _error_code(answer: Answer) -> bool:
-    """DingTalk and WeCom (errcode), and what others call the same. Kafka's REST proxy says 200 there."""
+    """DingTalk and WeCom (errcode), and what others call the same. Kafka's REST proxy has 200 there."""
     return any(_is_error_number(answer.get(key)) for key in ("errcode", "errno", "error_code", "errorcode", "retcode"))
 
 
@@ -144,7 +144,7 @@ def _result(answer: Answer) -> bool:
 
 
 def _error(answer: Answer) -> bool:
-    """GraphQL and Elasticsearch (errors), JSON-RPC (error), where nothing beside it says that all is well."""
+    """GraphQL and Elasticsearch (errors), JSON-RPC (error), unless a flag beside it is true."""
     if answer.get("ok") is True or answer.get("success") is True:
         return False
     keys = ("error", "errors", "errormessage", "error_message")
@@ -249,7 +249,7 @@ def _is_temporary_code(code: str) -> bool:
 
 
 def _is_temporary(said: events.Json, nested: int = 0) -> bool:
-    """Whether the words of an answer say that the same request may succeed later."""
+    """Whether an answer has words for an error that passes."""
     if nested > _MOST_NESTED:
         return False
     match said:

@@ -1,9 +1,9 @@
-"""CloudEvent -> Occurrence: what the HPA controller says happened, once for each time that it happened; pure.
+"""CloudEvent -> Occurrence: what the HPA controller reports, once for each time that it happened; pure.
 
-The controller's recorder (client-go, tools/record/events_cache.go) says the same again by counting up one Event, says
-similar things by rewriting one, and lets each expire, so an Event is no occurrence: see facts 3.3 in the issue.
-An occurrence is one message about one HPA at one time; its key is the same over redelivery, a second source, both API
-groups, and whatever else changes in the Event.
+An occurrence is one message about one HPA at one time. It is not an Event: the controller's recorder (client-go,
+tools/record/events_cache.go) counts up one Event when the same message comes again, rewrites one for similar messages,
+and each Event expires. The key of an occurrence stays the same over redelivery, a second source, both API groups, and
+whatever else changes in the Event.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Occurrence:
 
 
 def occurrence(event: events.Event, *, cluster_name: str) -> Occurrence | None:
-    """Return what ``event`` says happened; None where it is about no HPA, or only an Event's expiry.
+    """Return the occurrence that ``event`` reports; None where it is not about an HPA, or only an Event's expiry.
 
     Reads core/v1 Events and events.k8s.io/v1 ones. Raises :class:`errors.BadEvent` for an HPA's Event with a part that
     cannot be read.
@@ -118,7 +118,7 @@ def occurrence(event: events.Event, *, cluster_name: str) -> Occurrence | None:
 
 
 def _is_ours(data: dict[str, Any]) -> bool:
-    """Whether the HPA controller said it, in one of the two API groups of Events."""
+    """Whether the Event is of the HPA controller, in one of the two API groups of Events."""
     version = data.get("apiVersion", "v1")
     if version != "v1" and not str(version).startswith("events.k8s.io/"):
         return False
@@ -130,7 +130,7 @@ def _is_ours(data: dict[str, Any]) -> bool:
 def _text(holder: dict[str, Any], key: str) -> str:
     value = holder.get(key)
     if value is not None and not isinstance(value, str):
-        raise errors.BadEvent(f"the Event's {key} is no text")
+        raise errors.BadEvent(f"the Event's {key} is not text")
     return value or ""
 
 
@@ -152,7 +152,7 @@ def _time(data: dict[str, Any], event: events.Event) -> datetime.datetime:
         if value not in (None, "") and not str(value).startswith(_ZERO_TIME):
             return events.parse_time(value, f"the Event's {path[-1]}")
     if event.time is None:
-        raise errors.BadEvent("neither the Event nor the CloudEvent says when it happened")
+        raise errors.BadEvent("neither the Event nor the CloudEvent has the time at which it happened")
     return event.time.astimezone(datetime.UTC)
 
 
@@ -163,7 +163,7 @@ def _count(data: dict[str, Any]) -> int | None:
 
 
 def _scale(message: str) -> tuple[int | None, str | None]:
-    """Return the new size and the direction that a message tells, as far as it does."""
+    """Return the new size and the direction from a message; None for what it does not have."""
     found = _SIZE.fullmatch(message)
     if found is None:
         return None, None

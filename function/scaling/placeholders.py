@@ -7,7 +7,7 @@ A placeholder is ``_name_``, or ``_name:option_`` with one or more options:
     or=none   what stands in place of a value that is missing
 
 No letter, digit or underscore may touch it, so ``__name__`` and ``kube_cluster_name`` stay as they are; placeholders
-may touch each other. Everything is replaced in one pass: what a message says is never read as a placeholder.
+may touch each other. Everything is replaced in one pass: a placeholder in a message stays as it is.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _cut(text: str, most: int, show: Show) -> str:
 
 
 def remarks(node: events.Json) -> Iterator[str]:
-    """Say of each text that looks like a placeholder and is not replaced why it is not.
+    """Yield a sentence for each text that looks like a placeholder and is not replaced.
 
     A sentence quotes a name of ours, or a word between blanks or marks that is written as a placeholder is: a piece of
     a token that looks like one must not reach a log.

@@ -49,8 +49,7 @@ SAMPLE = events.Event(
 class Preview:
     """What would be sent, masked. url: without its path. notes: sentences about what may not be meant.
 
-    closed: what the url leads to, where no webhook may lead with these settings; None where it may, as far as that can
-    be told without resolving a name.
+    closed: the closed address that the url leads to with these settings, or None. A name is not resolved for it.
     """
 
     url: str
@@ -70,10 +69,10 @@ def preview(secret: Mapping[str, Any], where: str, event: events.Event, configur
     occurrence = occurrences.occurrence(event, cluster_name=configuration.ledger.cluster_name)
     if occurrence is None:
         raise errors.Refused(
-            "the event would notify nobody: it is not about a HorizontalPodAutoscaler, only refers to an Event, or says"
-            " that an Event was deleted"
+            "the event would notify nobody: it is not about a HorizontalPodAutoscaler, only refers to an Event, or is"
+            " the deletion of one"
         )
-    target = f"Deployment/{occurrence.name}"  # only the HPA itself says what it scales, and it is not asked here
+    target = f"Deployment/{occurrence.name}"  # a guess: what is scaled stands in the HPA, which is not read here
     request = read.render(placeholders.values_of(occurrence, target=target))
     theirs = {name.lower() for name in read.headers} - {template.IDEMPOTENCY.lower()} | {"authorization"}
     return Preview(
@@ -93,7 +92,7 @@ def _notes(occurrence: occurrences.Occurrence, scaling: settings.Scaling) -> lis
 
 
 def _closed(url: address_policy.Url, webhooks: settings.Webhooks) -> str | None:
-    """Return why the url is closed, as far as that can be told without resolving a name."""
+    """Return why the url is closed, as far as its text shows it."""
     policy = address_policy.Policy(
         denied=address_policy.Rules.read(webhooks.denied_hosts),
         allowed=address_policy.Rules.read(webhooks.allowed_hosts),
@@ -102,7 +101,7 @@ def _closed(url: address_policy.Url, webhooks: settings.Webhooks) -> str | None:
     try:
         where = address_policy.address("127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host)
     except ValueError:
-        # The name may yet resolve into a network that is allowed; an address in it tells only what names tell.
+        # The name may yet resolve into a network that is allowed; an address in it leaves the decision to the names.
         where = next((network[0] for network in policy.allowed.networks), address_policy.address("203.0.113.1"))
     return policy.closed(url, where, ())
 

@@ -40,7 +40,7 @@ class _Verdict(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class _Outcome:
-    """What came of one POST, and in words why it was not delivered; ``wait`` is how many seconds to wait, if said."""
+    """What came of one POST, and in words why it was not delivered; ``wait``: seconds that the receiver asks for."""
 
     verdict: _Verdict
     why: str = ""
@@ -163,7 +163,7 @@ def _judged(answer: http.Answer, request: template.Request) -> _Outcome:
 
 
 def _read(answer: http.Answer, request: template.Request) -> _Outcome:
-    """Return what the body of a 2xx says."""
+    """Return what the body of a 2xx means."""
     refusal = conventions.refusal(bytes(answer.body), request.success, whole=answer.missing is None)
     if refusal is None:
         return _Outcome(_Verdict.DELIVERED)

@@ -1,4 +1,4 @@
-"""What the cluster says about an HPA: whether it asks for notices, and the Secret that says where to.
+"""Whether an HPA asks for notices, and the Secret with its webhook, as they stand in the cluster.
 
 What is read is kept for seconds: a burst of Events costs one reading, and a changed Secret is used soon.
 What is missing is not kept, nor is what was of no use, so that a repair is seen at once.
@@ -96,7 +96,7 @@ class Lookup:
         return SecretName(owner, name)
 
     def template(self, secret: SecretName) -> template.Template:
-        """Return what the Secret says; raise :class:`errors.Refused` where it is missing, and where it is malformed."""
+        """Return the Secret's template; raise :class:`errors.Refused` where it is missing or malformed."""
         found = self._read((kubernetes.SECRETS, secret.namespace, secret.name))
         if found is None:
             raise errors.Refused(f"{secret} does not exist, and the annotation of the HPA names it")

@@ -47,7 +47,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """What a Secret says, checked. remarks: a sentence for each text that looks like a placeholder and is not one."""
+    """The contents of a Secret, checked. remarks: a sentence for each text that only looks like a placeholder."""
 
     url: address_policy.Url
     headers: Mapping[str, str] = dataclasses.field(repr=False)
@@ -79,7 +79,7 @@ def contents(secret: Mapping[str, Any], where: str) -> dict[str, str]:
     """
     encoded, written = (secret.get(part) or {} for part in ("data", "stringData"))
     if not (isinstance(encoded, dict) and isinstance(written, dict)):
-        raise errors.Refused(f"{where} is no Secret: its data is no object")
+        raise errors.Refused(f"{where} is not a Secret: its data is not an object")
     return {
         **{key: _decoded(encoded[key], key, where) for key in KEYS if key in encoded},
         **{key: _written(written[key], key, where) for key in KEYS if key in written},
@@ -90,17 +90,17 @@ def _decoded(value: object, key: str, where: str) -> str:
     try:
         return base64.b64decode(value if isinstance(value, str) else "?", validate=True).decode("utf-8-sig")
     except (binascii.Error, ValueError):
-        raise errors.Refused(f"{where}: the key {key} is no text in base64") from None
+        raise errors.Refused(f"{where}: the key {key} is not text in base64") from None
 
 
 def _written(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
-        raise errors.Refused(f"{where}: the key {key} is no text")
+        raise errors.Refused(f"{where}: the key {key} is not text")
     return value
 
 
 def read(content: Mapping[str, str], where: str) -> Template:
-    """Return what the keys url, headers, body and success of a Secret say.
+    """Return the template that the keys of a Secret hold.
 
     Raises :class:`errors.Refused` with a sentence that names what is wrong with which key, never its value.
     """
@@ -129,7 +129,7 @@ def _headers(text: str, where: str) -> dict[str, str]:
         return {}
     headers = _json(text, "headers", where)
     if not isinstance(headers, dict):
-        raise errors.Refused(f"{where}: the key headers is JSON, but no object")
+        raise errors.Refused(f"{where}: the key headers is JSON, but not an object")
     found = {}
     for position, (name, value) in enumerate(headers.items(), 1):
         if not _HEADER_NAME.fullmatch(name):
@@ -137,7 +137,7 @@ def _headers(text: str, where: str) -> dict[str, str]:
         if name.lower() in _OURS:
             raise errors.Refused(f"{where}: the key headers may not set {name}")
         if isinstance(value, bool | dict | list) or value is None:
-            raise errors.Refused(f"{where}: the key headers has a value, of number {position}, that is no text")
+            raise errors.Refused(f"{where}: the key headers has a value, of number {position}, that is not text")
         found[name] = str(value)
     return found
 
@@ -162,7 +162,7 @@ def _body(text: str, where: str) -> events.Json:
 def _json(text: str, key: str, where: str) -> events.Json:
     try:
         return events.parse_json(text.encode("utf-8", "surrogatepass"), f"{where}: the key {key}")
-    except errors.BadEvent as exc:  # its sentence says the line and the column, and quotes nothing
+    except errors.BadEvent as exc:  # its sentence has the line and the column, and quotes nothing
         raise errors.Refused(str(exc)) from None
 
 

@@ -123,7 +123,7 @@ def test_a_memory_does_not_grow_for_ever() -> None:
     memory = claims.Memory(kept=60, most=100)
     for number in range(1000):
         memory.mark(memory.claim(occurrence(number, reason=str(number)), throttle=5))
-    assert max(len(memory._known), len(memory._told), len(memory._sending)) <= 101
+    assert max(len(memory._known), len(memory._delivered), len(memory._sending)) <= 101
     assert answer(memory, 999, reason="999") is claims.Answer.DUPLICATE
     old = claims.Memory(kept=0.05)
     old.mark(old.claim(occurrence(0), throttle=0))

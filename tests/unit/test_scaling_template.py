@@ -148,15 +148,15 @@ SECRET = "hunter2"
         ({"body": "  "}, "the key body is missing or empty"),
         ({"url": f"ftp://{SECRET}/"}, "the key url does not begin with http:// or https://"),
         ({"url": f"https://{SECRET} .example/"}, "the key url is empty, or has characters that a url cannot have"),
-        ({"url": f"https://{SECRET}:99999/"}, "the key url is no url"),
+        ({"url": f"https://{SECRET}:99999/"}, "the key url is not a url"),
         ({"url": "https:///x"}, "the key url has no host and port that can be connected to"),
         ({"body": f'{{"{SECRET}": }}'}, "the key body is not JSON: Expecting value at line 1 column 13"),
         ({"body": "[" * 100000}, "the key body is not JSON that can be read: a number too long, or nesting too deep"),
         ({"body": f'["{SECRET}", NaN]'}, "the key body is not JSON: NaN is no JSON value at line 1 column 1"),
         ({"body": f'["{SECRET}", 1e999]'}, "the key body has a number that JSON cannot carry"),
-        ({"headers": f'["{SECRET}"]'}, "the key headers is JSON, but no object"),
+        ({"headers": f'["{SECRET}"]'}, "the key headers is JSON, but not an object"),
         ({"headers": SECRET}, "the key headers is not JSON: Expecting value at line 1 column 1"),
-        ({"headers": f'{{"X": ["{SECRET}"]}}'}, "the key headers has a value, of number 1, that is no text"),
+        ({"headers": f'{{"X": ["{SECRET}"]}}'}, "the key headers has a value, of number 1, that is not text"),
         (
             {"headers": f'{{"A": "b", "{SECRET} x": ""}}'},
             "the key headers has a name, number 2, that no header can have",
@@ -175,12 +175,12 @@ def test_what_is_wrong_with_a_secret_is_said_without_its_value(keys: dict[str, s
 @pytest.mark.parametrize(
     ("secret", "expected"),
     [
-        ({"data": {"url": "%%%"}}, "Secret a/b: the key url is no text in base64"),
-        ({"data": {"body": base64.b64encode(b"\xff").decode()}}, "Secret a/b: the key body is no text in base64"),
-        ({"data": {"body": 7}}, "Secret a/b: the key body is no text in base64"),
-        ({"stringData": {"url": 7}}, "Secret a/b: the key url is no text"),
+        ({"data": {"url": "%%%"}}, "Secret a/b: the key url is not text in base64"),
+        ({"data": {"body": base64.b64encode(b"\xff").decode()}}, "Secret a/b: the key body is not text in base64"),
+        ({"data": {"body": 7}}, "Secret a/b: the key body is not text in base64"),
+        ({"stringData": {"url": 7}}, "Secret a/b: the key url is not text"),
         ({"data": []}, None),
-        ({"data": ["x"]}, "Secret a/b is no Secret: its data is no object"),
+        ({"data": ["x"]}, "Secret a/b is not a Secret: its data is not an object"),
     ],
 )
 def test_a_secret_object_is_read_with_care(secret: dict[str, Any], expected: str | None) -> None:

@@ -22,7 +22,7 @@ DELETE FROM scaling_notices WHERE ctid = ANY (ARRAY (
 
 -- claim_notice (occurrence, topic, hpa, namespace, name, occurred_at, claim,
 --               throttle, lease, kept, burst, refill, latest, quiet)
--- Claims an occurrence, or says why not: claimed, duplicate, throttled, in flight or implausible; with the last one how
+-- Claims an occurrence, or returns why not: claimed, duplicate, throttled, in flight or implausible; with the last one how
 -- many there were of this HPA, and whether it is time for a warning.
 --   occurrence, topic, hpa: digests of the occurrence, of its HPA and reason, of its HPA.
 --   namespace, name: the HPA. occurred_at: when it happened, as its Event says. claim: the number of this claim.
@@ -53,7 +53,7 @@ WITH clock AS MATERIALIZED (
     FROM ranked
     CROSS JOIN clock
 ), rivals AS MATERIALIZED (
-    SELECT coalesce(bool_or(state = 'notified' AND sent_at > now - $8 * interval '1 second'), false) AS told,
+    SELECT coalesce(bool_or(state = 'notified' AND sent_at > now - $8 * interval '1 second'), false) AS delivered,
            coalesce(bool_or(state = 'claimed' AND claimed_at > now - $9 * interval '1 second'), false) AS sending
     FROM scaling_notices
     CROSS JOIN clock
@@ -61,12 +61,12 @@ WITH clock AS MATERIALIZED (
 ), claimed AS (
     INSERT INTO scaling_notices AS kept
         (occurrence, topic, hpa, counted_at, state, claim, claimed_at, expires_at)
-    SELECT $1, $2, $3, counted_at, CASE WHEN told THEN 'throttled' ELSE 'claimed' END, $7, now,
+    SELECT $1, $2, $3, counted_at, CASE WHEN delivered THEN 'throttled' ELSE 'claimed' END, $7, now,
            now + ($8 + $10) * interval '1 second'
     FROM clock
     CROSS JOIN rate
     CROSS JOIN rivals
-    WHERE fits AND (told OR NOT sending)
+    WHERE fits AND (delivered OR NOT sending)
     ON CONFLICT (occurrence) DO UPDATE
     SET state = excluded.state, claim = excluded.claim, claimed_at = excluded.claimed_at,
         expires_at = excluded.expires_at
