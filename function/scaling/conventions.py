@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from function import errors, events
@@ -112,18 +112,28 @@ _BAD = re.compile(
 )
 _CODE = re.compile(r"-?[0-9]{1,8}|[A-Za-z]+(?:_[A-Za-z]+)*", re.ASCII)
 _MOST_CODE = 40
+_WRAPPERS = ("status", "response", "meta", "head")
+"""Members in which some receivers put what others have beside them: Wavefront (status), Tencent (response)."""
 _TEAMS = re.compile(r"webhook message delivery failed|microsoft teams endpoint returned http error", re.IGNORECASE)
+_TEXT = re.compile(
+    r"(?:err|error|exception|fail|failed|failure|invalid|denied|forbidden|unauthori[sz]ed)(?![a-z])(?!\W*0).*"
+    r"|\w+_not_found|\w+_is_archived|no_(?:service|team|text)|team_disabled|action_prohibited",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A text that begins with a word for an error, unless it counts them, and the codes of Slack's webhooks."""
 _STATUS = re.compile(r"\b[45][0-9]{2}\b", re.ASCII)
 
 
 def _flag(answer: Answer) -> bool:
     """Slack and Telegram (ok), Rocket.Chat and many others (success); Firebase, where success is their number."""
-    return any(answer.get(key) == 0 or _word_of(answer, key) == "false" for key in ("ok", "success"))  # 0 == False
+    keys = ("ok", "success", "accepted", "delivered", "sent")
+    return any(answer.get(key) == 0 or _word_of(answer, key) == "false" for key in keys)  # 0 == False
 
 
 def _error_code(answer: Answer) -> bool:
     """DingTalk and WeCom (errcode), and what others call the same. Kafka's REST proxy has 200 there."""
-    return any(_is_error_number(answer.get(key)) for key in ("errcode", "errno", "error_code", "errorcode", "retcode"))
+    keys = ("errcode", "errno", "error_code", "errorcode", "err_code", "err_no", "retcode")
+    return any(_is_error_number(answer.get(key)) for key in keys)
 
 
 def _code(answer: Answer) -> bool:
@@ -136,18 +146,16 @@ def _code(answer: Answer) -> bool:
 
 
 def _result(answer: Answer) -> bool:
-    """PagerDuty and Datadog (status), VictorOps and Zulip (result), Wavefront (status.result)."""
-    status = answer.get("status")
-    inner = _lower(status) if isinstance(status, dict) else {}
-    words = (_word_of(answer, "status"), _word_of(answer, "result"), _word_of(inner, "result"))
-    return any(_BAD.fullmatch(word) for word in words) or 400 <= (_number(status) or 0) < 600
+    """PagerDuty and Datadog (status), VictorOps, Zulip and Wavefront (result)."""
+    words = (_word_of(answer, "status"), _word_of(answer, "result"))
+    return any(_BAD.fullmatch(word) for word in words) or 400 <= (_number(answer.get("status")) or 0) < 600
 
 
 def _error(answer: Answer) -> bool:
     """GraphQL and Elasticsearch (errors), JSON-RPC (error), unless a flag beside it is true."""
-    if answer.get("ok") is True or answer.get("success") is True:
+    if _is_well(answer):
         return False
-    keys = ("error", "errors", "errormessage", "error_message")
+    keys = ("error", "errors", "err", "errormessage", "error_message", "exception")
     values = [answer[key] for key in keys if answer.get(key)]
     return any(not isinstance(value, str) or value.strip().lower() not in _NO_ERROR for value in values)
 
@@ -164,15 +172,20 @@ def _errors(said: events.Json) -> Iterator[Refusal]:
             code = status[0] if status else ""
             # Without a status, the connector could not reach Teams.
             yield Refusal(_WHY, code, temporary=not code or _is_temporary_code(code))
+        case str() if _TEXT.fullmatch(said.strip()):
+            code = _quotable(said)
+            yield Refusal(_WHY, code, _is_temporary_code(code) or _is_temporary(said))
         case list():
             for item in said:
                 if isinstance(item, dict):
                     yield from _errors(item)
         case dict():
             answer = _lower(said)
-            if any(form(answer) for form in FORMS):
-                code = _code_of(answer)
-                yield Refusal(_WHY, code, _is_temporary_code(code) or _is_temporary(said), _wait(answer))
+            parts = [answer] if _is_well(answer) else [answer, *_inner(answer, _WRAPPERS)]
+            if any(form(part) for form in FORMS for part in parts):
+                code = _code_of(parts)
+                temporary = _is_temporary_code(code) or any(_is_temporary(part) for part in parts)
+                yield Refusal(_WHY, code, temporary, _wait(answer))
 
 
 _WHY = "with an error in its body"
@@ -180,6 +193,16 @@ _WHY = "with an error in its body"
 
 def _lower(said: dict[str, Any]) -> Answer:
     return {str(key).lower(): value for key, value in said.items()}
+
+
+def _inner(answer: Answer, keys: Iterable[str]) -> list[Answer]:
+    """Return those of the members that are objects."""
+    return [_lower(answer[key]) for key in keys if isinstance(answer.get(key), dict)]
+
+
+def _is_well(answer: Answer) -> bool:
+    """Whether an answer says outright that it is a success."""
+    return answer.get("ok") is True or answer.get("success") is True
 
 
 def _number(value: object) -> int | None:
@@ -208,14 +231,19 @@ def _word_of(answer: Answer, key: str) -> str:
     return value.strip().lower() if isinstance(value, str) else ""
 
 
-def _code_of(answer: Answer) -> str:
+def _code_of(parts: Iterable[Answer]) -> str:
     """Return the receiver's code of an error; nothing where it has none that may be quoted."""
-    for holder in (answer, *(_lower(answer[key]) for key in ("error", "status") if isinstance(answer.get(key), dict))):
-        for key in ("error_code", "errcode", "errno", "retcode", "code", "statuscode", "error", "status"):
-            text = str(holder.get(key)).strip()
-            if len(text) <= _MOST_CODE and _CODE.fullmatch(text) and text.lower() not in _NO_ERROR | {"true"}:
-                return text
-    return ""
+    keys = ("error_code", "errcode", "errno", "retcode", "code", "statuscode", "error", "status")
+    holders = [holder for part in parts for holder in (part, *_inner(part, ("error",)))]
+    found = (_quotable(holder.get(key)) for holder in holders for key in keys)
+    return next(filter(None, found), "")
+
+
+def _quotable(value: object) -> str:
+    """Return a code as text: a number, or letters and underscores; nothing for any other value."""
+    text = str(value).strip()
+    is_code = len(text) <= _MOST_CODE and _CODE.fullmatch(text) and text.lower() not in _NO_ERROR | {"true"}
+    return text if is_code else ""
 
 
 # --- whether an error passes ----------------------------------------------------------------------------------------

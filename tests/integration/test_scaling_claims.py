@@ -18,21 +18,9 @@ from hypothesis import strategies as st
 from function import errors, migrate, settings
 from function.clients import postgres
 from function.scaling import claims, occurrences, rate
-from tests import conftest
+from tests import conftest, hpa
 
-OCCURRENCE = occurrences.Occurrence(
-    cluster="default",
-    namespace="shop",
-    name="cart",
-    uid="0d4f7a52",
-    reason="FailedRescale",
-    event_type="Warning",
-    message="New size: 6; reason: x",
-    occurred_at=datetime.datetime(2026, 5, 11, tzinfo=datetime.UTC),
-    count=1,
-    new_size=6,
-    direction=None,
-)
+OCCURRENCE = dataclasses.replace(hpa.OCCURRENCE, reason="FailedRescale", direction=None)
 LEASE = 0.4
 Make = Callable[..., claims.Notices]
 Query = Callable[..., list[tuple[Any, ...]]]

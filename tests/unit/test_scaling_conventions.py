@@ -51,6 +51,17 @@ FOR_GOOD: list[tuple[str, str]] = [
     ('{"took":3,"errors":true,"items":[]}', ""),  # Elasticsearch
     ('{"errorMessage":"x","errorType":"Runtime"}', ""),  # a Lambda function
     ('[{"error":"x"}]', "x"),
+    ('{"Response":{"Error":{"Code":"AuthFailure","Message":"x"},"RequestId":"1"}}', "AuthFailure"),  # Tencent
+    ('{"meta":{"code":400,"message":"no"}}', "400"),
+    ('{"errcode":"M_FORBIDDEN","error":"not in room"}', "M_FORBIDDEN"),  # Matrix
+    ('{"delivered":false}', ""),
+    ('{"err":"no such room"}', ""),
+    ("invalid_payload", "invalid_payload"),  # Slack's webhooks, behind what hides the status
+    ("channel_is_archived", "channel_is_archived"),
+    ("no_service\n", "no_service"),
+    ("ERROR: token hunter2", ""),
+    ('"error"', "error"),
+    ("Invalid token.", ""),
     ('\ufeff{"ok":false}', ""),
     (' {"ok":false}\r\n', ""),
 ]
@@ -72,10 +83,15 @@ PASSING: list[tuple[str, str]] = [
     ('{"result":"error","msg":"API usage exceeded rate limit","code":"RATE_LIMIT_HIT"}', "RATE_LIMIT_HIT"),
     ('{"errors":[{"message":"Throttled"}]}', ""),
     ('{"error":"Service temporarily unavailable"}', ""),
+    ('{"Response":{"Error":{"Code":"RequestLimitExceeded","Message":"rate limit"}}}', "RequestLimitExceeded"),
+    ("failed: try again later", ""),
 ]
 GOOD = [
     *("", "ok", "1", "true", "null", "[]", "{}", '"ok"', "0", "accepted", "<html></html>", "{", "\x00"),
     '{"ok":true}',
+    '{"ok":true,"response":{"error":"x"}}',
+    *("errors: 0", "failed: 0, ok: 1", "Error=0", "errata stored", "event_created", "OK, no error", "received"),
+    '{"accepted":1,"sent":true}',
     '{"ok":true,"warning":"missing_charset","error":""}',
     '{"errcode":0,"errmsg":"ok"}',
     '{"StatusCode":0,"StatusMessage":"success","code":0,"data":{},"msg":"success"}',
