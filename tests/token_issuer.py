@@ -237,7 +237,12 @@ class Web:
         found = self.documents().get(request.path)
         if found is None:
             return werkzeug.Response("{}", 404)
-        return werkzeug.Response(json.dumps(found), content_type="application/json")
+        kind = "application/jwk-set+json" if "keys" in found else "application/json"
+        # As a route of kube-apiserver's: it compares the header with what it produces, and with nothing like it.
+        asked = [each.partition(";")[0].strip() for each in request.headers.get("Accept", "*/*").split(",")]
+        if not {kind, "*/*"} & set(asked):
+            return werkzeug.Response("406: Not Acceptable", 406)
+        return werkzeug.Response(json.dumps(found), content_type=kind)
 
 
 @contextlib.contextmanager

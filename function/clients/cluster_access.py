@@ -58,7 +58,7 @@ class Access:
         self._client.close()
 
     def _send(self, target: str, authorization: str, limits: http.Limits) -> http.Answer:
-        headers = {"Host": self._url.netloc.rpartition("@")[2], "Accept": "application/json", "Accept-Encoding": "gzip"}
+        headers = {"Host": self._url.netloc.rpartition("@")[2], "Accept": http.ACCEPT, "Accept-Encoding": "gzip"}
         if authorization:
             headers["Authorization"] = authorization
         host, port = self.address

@@ -28,6 +28,8 @@ import msgspec
 
 from function.clients import deadline, network
 
+ACCEPT = "application/json, application/jwk-set+json"
+"""JSON, and the keys of an issuer: the API server answers 406 to who asks for those as plain JSON."""
 HEAD_BYTES = 128 * 1024
 """TLS handshake, interim answers and head together; proxies cut off at a half of that."""
 MOST_VALUES = 1_000_000

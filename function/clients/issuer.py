@@ -87,7 +87,7 @@ class Web:
             host=host,
             port=parts.port or 443,
             target=urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")),
-            headers={"Host": parts.netloc, "Accept": "application/json"},
+            headers={"Host": parts.netloc, "Accept": http.ACCEPT},
         )
         limits = http.Limits(connect=CONNECT_SECONDS, seconds=SECONDS, body_bytes=BYTES)
         try:
