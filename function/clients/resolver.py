@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+from collections.abc import Callable
 
 from function.clients import deadline
 
@@ -26,18 +27,48 @@ def addresses(host: str) -> list[str]:
 
     Waits as long as :mod:`deadline` leaves, 10 seconds at most. Raises :class:`Unresolved`.
     """
+    return _itself(host) or _looked_up(host, done=lambda: None)
+
+
+class Few:
+    """Looks up names that strangers chose, a few at a time.
+
+    gevent looks names up on ten native threads in all. Names whose servers never answer would take all ten for as long
+    as the system's resolver waits, and the database could not be found meanwhile.
+    """
+
+    def __init__(self, at_once: int = 6) -> None:
+        self._free = threading.BoundedSemaphore(at_once)
+
+    def addresses(self, host: str) -> list[str]:
+        """Return what :func:`addresses` does, once a look-up may begin; one that was left behind still counts."""
+        if itself := _itself(host):
+            return itself
+        if not self._free.acquire(timeout=deadline.left(LONGEST_SECONDS)):
+            raise Unresolved
+        return _looked_up(host, done=self._free.release)
+
+
+def _itself(host: str) -> list[str]:
+    """Return an address as the only one; nothing for a name."""
     try:
         return [str(ipaddress.ip_address(host))]
     except ValueError:
-        pass
+        return []
+
+
+def _looked_up(host: str, *, done: Callable[[], object]) -> list[str]:
+    """Return the addresses of a name; ``done`` is called once the system's resolver has answered, however late."""
     found: list[str] = []
 
     def ask() -> None:
         try:
             entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found.extend(str(entry[4][0]) for entry in entries)
         except (OSError, ValueError):  # ValueError: no name can be that
-            return
-        found.extend(str(entry[4][0]) for entry in entries)
+            pass
+        finally:
+            done()
 
     asking = threading.Thread(target=ask, daemon=True, name="resolver")
     asking.start()

@@ -61,12 +61,12 @@ class Sender:
         *,
         timeout: float,
         ca_file: str | None = None,
-        resolve: Callable[[str], list[str]] = resolver.addresses,
+        resolve: Callable[[str], list[str]] | None = None,
     ) -> None:
         self._policy = policy
         self._api = api
         self._timeout = timeout
-        self._lookup = resolve
+        self._lookup = resolve or resolver.Few().addresses
         self._client = http.Client(http.trusting(ca_file))
 
     def send(self, request: template.Request, where: str, *, until: float) -> None:

@@ -116,3 +116,58 @@ def test_a_resolver_that_does_not_answer_is_left_behind(monkeypatch: pytest.Monk
         resolver.addresses("slow.example")
     assert time.monotonic() - began < 30
     answered.set()
+
+
+STRANGERS = """
+import _socket, sys, time
+blocking, real = time.sleep, _socket.getaddrinfo
+def looked_up(host, *rest, **more):
+    if "hangs" in str(host):
+        blocking(5)
+        raise _socket.gaierror("nobody answered")
+    return real(host, *rest, **more)
+_socket.getaddrinfo = looked_up
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from function.clients import deadline, resolver
+few = resolver.Few()
+def stranger(number):
+    with deadline.within(1):
+        try:
+            few.addresses(f"hangs-{number}.example")
+        except resolver.Unresolved:
+            return 1
+started = [gevent.spawn(stranger, number) for number in range(40)]
+gevent.sleep(0.1)
+with deadline.within(4):
+    print("127.0.0.1" in resolver.addresses("localhost"), sum(each.get() for each in started))
+"""
+
+
+def test_names_of_strangers_that_are_never_answered_leave_others_resolvable() -> None:
+    """As gunicorn serves the function: all look-ups share ten native threads, which the database's need too."""
+    command = [sys.executable, "-c", STRANGERS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "True 40\n", done.stderr
+
+
+def test_a_look_up_that_was_left_behind_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the system's resolver has answered; then the next may begin."""
+    answered, begun = threading.Event(), list[str]()
+
+    def hang(host: str, *_: Any, **__: Any) -> list[Any]:
+        begun.append(host)
+        answered.wait(60)
+        return entries("10.0.0.1")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    few = resolver.Few(2)
+    for name in ("a", "b", "c"):
+        with deadline.within(0.1), pytest.raises(resolver.Unresolved):
+            few.addresses(name)
+    assert begun == ["a", "b"]
+    assert few.addresses("127.0.0.1") == ["127.0.0.1"]
+    answered.set()
+    with deadline.within(30):
+        assert few.addresses("d") == ["10.0.0.1"]
