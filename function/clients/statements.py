@@ -17,7 +17,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import weakref
 from collections.abc import Mapping
+from typing import Any
 
 _STATEMENT = re.compile(
     r"^-- (?P<name>\w+) \((?P<parameters>(?:[\w, ]|,\n--)*)\)\n"
@@ -74,11 +76,32 @@ class Statements:
         """Return what runs the statements one after the other, in one transaction if it is sent at once."""
         return " ".join(self.by_name[name].call for name in names)
 
+    def ready(self, cursor: Any, name: str) -> str:
+        """Return the call of a statement that is prepared at its first use on the cursor's connection.
 
-def load(folder: pathlib.Path) -> Statements:
-    """Read the ``.sql`` files of a folder."""
+        To prepare all of a room at once waits for locks on tables that are not needed yet.
+        """
+        statement = self.by_name[name]
+        prepared = _prepared.setdefault(cursor.connection, set())
+        if statement.is_prepared and name not in prepared:
+            cursor.execute(statement.sql)
+            prepared.add(name)
+        return statement.call
+
+    def run(self, cursor: Any, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Run a statement, and return its rows, if it gives any; it is prepared at its first use."""
+        cursor.execute(self.ready(cursor, name), parameters)
+        return list(cursor.fetchall()) if cursor.description else []
+
+
+_prepared: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
+"""The names of the statements that were prepared at their first use, by connection."""
+
+
+def load(folder: pathlib.Path, *names: str) -> Statements:
+    """Read the ``.sql`` files of a folder, or those of these names."""
     found: dict[str, Statement] = {}
-    for path in sorted(folder.glob("*.sql")):
+    for path in sorted(folder / f"{name}.sql" for name in names) if names else sorted(folder.glob("*.sql")):
         for match in _STATEMENT.finditer(path.read_text("utf-8")):
             parameters = tuple(re.findall(r"\w+", match["parameters"]))
             found[match["name"]] = Statement(match["name"], parameters, match["comment"], match["sql"])

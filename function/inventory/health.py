@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import itertools
+import pathlib
 import time
 from collections.abc import Iterator, Sequence
 
 from function import errors, settings
-from function.clients import postgres
+from function.clients import postgres, statements
 from function.inventory.mapping import vm
 from function.settings import variables
 
@@ -63,19 +64,15 @@ class Verdict:
         return not self.problems
 
 
-_COLUMNS = ", ".join(field.name for field in dataclasses.fields(Row)).replace(
-    "dead_letter_age", "now() - last_dead_letter_at"
-)
-READ = f"SELECT {_COLUMNS} FROM ledger_health ORDER BY cluster, kind"  # noqa: S608  # the names are those above
+SQL = statements.load(pathlib.Path(__file__).parent / "sql", "health")
 
 
 def read(db: postgres.Database, timeout: float | None = None) -> list[Row]:
     """Return the rows, by cluster and kind; raise what :meth:`database.Database.run` raises."""
 
     def work(cursor: postgres.Cursor) -> list[Row]:
-        cursor.execute(READ)
         names = [field.name for field in dataclasses.fields(Row)]
-        return [Row(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+        return [Row(**dict(zip(names, row, strict=True))) for row in SQL.run(cursor, "read_health")]
 
     return db.run(work, timeout=timeout)
 

@@ -18,13 +18,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from function import errors, progress, settings
-from function.clients import postgres, postgres_session
-from function.inventory.storage import dead_letters, store, tables
+from function.clients import postgres, postgres_session, statements
+from function.inventory.storage import dead_letters
 
 MONTHS_AHEAD = 3
 FEWEST, MOST = 20, 500
@@ -40,8 +41,27 @@ NEEDS = postgres_session.Needs(
 )
 """Plans go by index, machine by machine: on a history that was filled since it was analyzed, others read all of it."""
 
-_NO_FACTS = ("type", "id", "time", "resource_version", "generation")
-_PAIRS = (store.MACHINES, store.INSTANCES)
+SQL = statements.load(pathlib.Path(__file__).parent / "sql", "prune")
+HISTORIES = {"machines": "vm_history", "instances": "vm_runtime_history"}
+"""The tables of the histories; the statements of each end with its word."""
+KEY = {"machines": 3, "instances": 4}
+"""How many columns a key has."""
+
+
+_VACUUM_MONTH = "VACUUM {month}"
+"""So that what follows reads what is left, not what was dropped."""
+_DROP_MONTH = """
+LOCK TABLE {history} IN ACCESS EXCLUSIVE MODE;
+ALTER TABLE {history} DETACH PARTITION {head};
+ALTER TABLE {history} DETACH PARTITION {month};
+INSERT INTO {head} SELECT * FROM {month} ORDER BY cluster, namespace, name;
+DROP TABLE {month};
+ALTER TABLE {history} ATTACH PARTITION {head} FOR VALUES FROM (MINVALUE) TO (%(until)s);
+"""
+"""Drops the table of a month; the table before the first month takes over what is left of it, and its span.
+
+It stands here because Postgres prepares no statement with the name of a table as a parameter.
+"""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -78,16 +98,16 @@ def run(
         raise errors.Refused(postgres.NOT_CONFIGURED)
     done = Pruned(dry_run=dry_run)
     with _connected(configuration) as cursor:
-        now = _one(cursor, "SELECT now()")
+        [(now, _)] = SQL.run(cursor, "find_times", {"months": MONTHS_AHEAD})
         cuts = {"old": now - older_than, "redundant": now - min(redundant_after, older_than)}
         if not dry_run:
             add_months(cursor)
-        for pair in _PAIRS:
-            _prune(cursor, pair, cuts, done, talk or progress.Progress())
+        for kind, history in HISTORIES.items():
+            _prune(cursor, kind, cuts, done, talk or progress.Progress())
             if not dry_run:
-                done.months += _drop_months(cursor, pair.history, cuts["old"])
+                done.months += _drop_months(cursor, history, cuts["old"])
         if not dry_run:
-            cursor.execute(_OLD_RUNS, cuts)
+            SQL.run(cursor, "drop_old_runs", cuts)
             dead_letters.merge_writers(cursor)
     return done
 
@@ -95,10 +115,11 @@ def run(
 def add_months(cursor: postgres.Cursor) -> list[str]:
     """Make the tables of the months to come; return their names."""
     made = []
-    for pair in _PAIRS:
-        ahead = _one(cursor, f"SELECT date_trunc('month', now()) + interval '{MONTHS_AHEAD} months'")
-        while _months(cursor, pair.history)[-1].until <= ahead:
-            made.append(_one(cursor, "SELECT ledger_add_month(%s)", [pair.history]))
+    [(_, ahead)] = SQL.run(cursor, "find_times", {"months": MONTHS_AHEAD})
+    for history in HISTORIES.values():
+        while _months(cursor, history)[-1].until <= ahead:
+            [(name,)] = SQL.run(cursor, "add_month", {"history": history})
+            made.append(name)
     return made
 
 
@@ -116,126 +137,41 @@ def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
             raise errors.Locked("somebody else holds a lock on the tables: run it again later") from exc
 
 
-def _one(cursor: postgres.Cursor, sql: str, parameters: Any = None) -> Any:
-    cursor.execute(sql, parameters)
-    row = cursor.fetchone()
-    return row[0] if row else None
-
-
-def _prune(
-    cursor: postgres.Cursor, pair: tables.Pair, cuts: dict[str, Any], done: Pruned, talk: progress.Progress
-) -> None:
+def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Pruned, talk: progress.Progress) -> None:
     """Drop what goes of one history, some machines at a time, in the order of their keys."""
-    batch, after = FEWEST, ("",) * len(pair.key)
-    most, count = _one(cursor, f"SELECT count(*) FROM {pair.state}"), 0
+    batch, after, count = FEWEST, [""] * KEY[kind], 0
+    [(most,)] = SQL.run(cursor, f"count_{kind}")
     while True:
         began = time.monotonic()
-        keys = _prune_some(cursor, pair, {**cuts, "after": after, "batch": batch}, done)
+        keys = _prune_some(cursor, kind, {**cuts, "after": after, "batch": batch, "dry_run": done.dry_run}, done)
         if not keys:
             break
         spent = time.monotonic() - began
         batch = min(batch * 2, MOST) if spent < SECONDS / 2 else max(batch // 2, 1) if spent > SECONDS else batch
-        after = keys[-1]
+        after = list(keys[-1])
         count += len(keys)
-        talk.at(pair.history, count, most)
+        talk.at(HISTORIES[kind], count, most)
 
 
-def _prune_some(cursor: postgres.Cursor, pair: tables.Pair, known: dict[str, Any], done: Pruned) -> list[Any]:
-    """Drop what goes of the next machines, in one transaction; return their keys.
-
-    Their writers wait meanwhile: a version that came in between would not be seen.
-    """
-    names = _names(pair)
+def _prune_some(cursor: postgres.Cursor, kind: str, known: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
+    """Drop what goes of the next machines, in one transaction; return their keys."""
     cursor.execute("BEGIN")
-    cursor.execute(_NEXT.format(**names) + ("" if done.dry_run else " FOR NO KEY UPDATE OF s"), known)
-    keys = cursor.fetchall()
+    keys = SQL.run(cursor, f"next_{kind}", known)
     if keys:
-        known = {**known, "after": keys[0], "last": keys[-1]}
-        done.old += _drop(cursor, pair, _OLD, known, dry_run=done.dry_run)
-        done.redundant += _drop(cursor, pair, _REDUNDANT, known, dry_run=done.dry_run)
+        known = {**known, "first": list(keys[0]), "last": list(keys[-1])}
+        if not done.dry_run:
+            SQL.run(cursor, f"lock_range_{kind}", known)
+        [(old,)] = SQL.run(cursor, f"drop_old_{kind}", known)
+        [(redundant,)] = SQL.run(cursor, f"drop_redundant_{kind}", known)
+        done.old += old
+        done.redundant += redundant
     cursor.execute("COMMIT")
     return keys
 
 
-def _drop(cursor: postgres.Cursor, pair: tables.Pair, doomed: str, known: dict[str, Any], *, dry_run: bool) -> int:
-    """Drop the rows that ``doomed`` selects; return how many."""
-    rows = doomed.format(**_names(pair))
-    if dry_run:
-        return int(_one(cursor, f"SELECT count(*) FROM ({rows}) AS doomed", known))
-    same = " AND ".join(f"h.{name} = doomed.{name}" for name in _identity(pair))
-    cursor.execute(f"DELETE FROM {pair.history} AS h USING ({rows}) AS doomed WHERE {same}", known)
-    return cursor.rowcount
-
-
-def _identity(pair: tables.Pair) -> tuple[str, ...]:
-    """Return the columns of a history's primary key."""
-    return (*pair.key, "effective_at", *tables.VERSION)
-
-
-def _names(pair: tables.Pair) -> dict[str, str]:
-    facts = [name for name in pair.facts if name not in (*_NO_FACTS, *pair.key)]
-    return {
-        "history": pair.history,
-        "state": pair.state,
-        "identity": tables.columns(_identity(pair), "h."),
-        "key": tables.columns(pair.key, "s."),
-        "same": " AND ".join(f"h.{name} = s.{name}" for name in pair.key),
-        "version": tables.columns(tables.VERSION, "h."),
-        "newest": tables.columns(tables.VERSION, "s."),
-        "backwards": ", ".join(f"h.{name} DESC" for name in tables.VERSION),
-        "facts": tables.columns(facts, "h."),
-    }
-
-
-_NEXT = "SELECT {key} FROM {state} AS s WHERE ({key}) > %(after)s ORDER BY {key} LIMIT %(batch)s"
-
-_OLD = """
-SELECT h.*
-FROM {state} AS s
-CROSS JOIN LATERAL (
-    SELECT {identity} FROM {history} AS h
-    WHERE {same} AND h.effective_at <= %(old)s
-    ORDER BY {backwards} OFFSET 1
-) AS h
-WHERE ({key}) BETWEEN %(after)s AND %(last)s
-"""
-"""A later version was in force by then."""
-
-_REDUNDANT = """
-SELECT h.*
-FROM {state} AS s
-CROSS JOIN LATERAL (
-    SELECT {identity}, h.overtaken OR
-           ROW ({facts}) IS NOT DISTINCT FROM lag(ROW ({facts})) OVER versions AND lag(1) OVER versions = 1 AS silent
-    FROM {history} AS h
-    WHERE {same} AND h.effective_at <= %(redundant)s
-    WINDOW versions AS (PARTITION BY h.overtaken ORDER BY h.effective_at)
-    OFFSET 0
-) AS h
-WHERE ({key}) BETWEEN %(after)s AND %(last)s
-  AND h.silent AND h.effective_at > %(old)s AND ({version}) < ({newest})
-"""
-"""It was never in force, or says what the version before says; and is not the newest."""
-
-_OLD_RUNS = """
-DELETE FROM reconcile_runs AS r WHERE started_at < %(old)s
-AND EXISTS (SELECT FROM reconcile_runs AS n WHERE n.cluster = r.cluster AND n.run > r.run AND NOT n.dry_run)
-"""
-
-
 def _months(cursor: postgres.Cursor, history: str) -> list[_Month]:
     """Return the months of a history, the first one first; without the tables before and after them."""
-    cursor.execute(
-        r"""
-        SELECT p.relname, substring(pg_get_expr(p.relpartbound, p.oid) FROM $re$TO \('([^']+)'\)$re$)::timestamptz
-        FROM pg_inherits AS i JOIN pg_class AS p ON p.oid = i.inhrelid
-        WHERE i.inhparent = %(history)s::regclass
-          AND p.relname NOT IN (%(history)s || '_before', %(history)s || '_after')
-        ORDER BY 2
-        """,
-        {"history": history},
-    )
-    return [_Month(*row) for row in cursor.fetchall()]
+    return [_Month(*row) for row in SQL.run(cursor, "find_months", {"history": history})]
 
 
 def _drop_months(cursor: postgres.Cursor, history: str, old: datetime.datetime) -> list[str]:
@@ -244,18 +180,8 @@ def _drop_months(cursor: postgres.Cursor, history: str, old: datetime.datetime) 
     for month in _months(cursor, history)[:-1]:
         if month.until > old:
             break
-        head = f"{history}_before"
-        cursor.execute(f"VACUUM {month.name}")  # so that what follows reads what is left, not what was dropped
-        cursor.execute(
-            f"""
-            LOCK TABLE {history} IN ACCESS EXCLUSIVE MODE;
-            ALTER TABLE {history} DETACH PARTITION {head};
-            ALTER TABLE {history} DETACH PARTITION {month.name};
-            INSERT INTO {head} SELECT * FROM {month.name} ORDER BY cluster, namespace, name;
-            DROP TABLE {month.name};
-            ALTER TABLE {history} ATTACH PARTITION {head} FOR VALUES FROM (MINVALUE) TO (%(until)s);
-            """,
-            {"until": month.until},
-        )
+        names = {"history": history, "head": f"{history}_before", "month": month.name}
+        cursor.execute(_VACUUM_MONTH.format(**names))
+        cursor.execute(_DROP_MONTH.format(**names), {"until": month.until})
         dropped.append(month.name)
     return dropped

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
+import pathlib
 import threading
 import time
 import uuid
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from function import errors
-from function.clients import postgres
+from function.clients import postgres, statements
 from function.vsphere import maintenance
 
 log = logging.getLogger(__name__)
@@ -24,23 +25,7 @@ log = logging.getLogger(__name__)
 MOST_HOSTS = 10_000
 POLL_SECONDS = 0.1
 
-CLAIM = """
-INSERT INTO vsphere_turns AS held (host, owner, until)
-VALUES (%(host)s, %(owner)s, now() + %(seconds)s * interval '1 second')
-ON CONFLICT (host) DO UPDATE SET owner = excluded.owner, until = excluded.until
-WHERE held.until < now() OR held.owner = excluded.owner
-RETURNING true
-"""
-RELEASE = "DELETE FROM vsphere_turns WHERE host = %(host)s AND owner = %(owner)s"
-NEWEST = "SELECT vcenter, event_key, event_time, event_number FROM vsphere_applied WHERE resource = %s"
-RECORD = """
-INSERT INTO vsphere_applied AS known (resource, host, action, vcenter, event_key, event_time, event_number)
-VALUES (%(resource)s, %(host)s, %(action)s, %(vcenter)s, %(key)s, %(time)s, %(number)s)
-ON CONFLICT (resource) DO UPDATE
-SET host = excluded.host, action = excluded.action, vcenter = excluded.vcenter, event_key = excluded.event_key,
-    event_time = excluded.event_time, event_number = excluded.event_number, applied_at = now()
-WHERE (known.event_time, known.event_number) <= (excluded.event_time, excluded.event_number)
-"""
+SQL = statements.load(pathlib.Path(__file__).parent / "sql")
 
 
 class Memory(Protocol):
@@ -109,11 +94,10 @@ class InDatabase:
         """Return the newest event that was applied."""
 
         def work(cursor: postgres.Cursor) -> maintenance.Applied | None:
-            cursor.execute(NEWEST, [resource])
-            row = cursor.fetchone()
-            if row is None:
+            found = SQL.run(cursor, "newest_applied", {"resource": resource})
+            if not found:
                 return None
-            vcenter, key, at, number = row
+            [(vcenter, key, at, number)] = found
             return maintenance.Applied(vcenter=vcenter, key=key, moment=maintenance.Moment(at, number))
 
         return self._db.run(work)
@@ -129,18 +113,14 @@ class InDatabase:
             "time": wanted.moment.time,
             "number": wanted.moment.number,
         }
-        self._db.run(lambda cursor: cursor.execute(RECORD, parameters))
+        self._db.run(lambda cursor: SQL.run(cursor, "record_applied", parameters))
 
     def _claimed(self, parameters: dict[str, object]) -> bool:
-        def work(cursor: postgres.Cursor) -> bool:
-            cursor.execute(CLAIM, parameters)
-            return cursor.fetchone() is not None
-
-        return self._db.run(work)
+        return bool(self._db.run(lambda cursor: SQL.run(cursor, "claim_host", parameters)))
 
     def _release(self, parameters: dict[str, object]) -> None:
         try:
-            self._db.run(lambda cursor: cursor.execute(RELEASE, parameters))
+            self._db.run(lambda cursor: SQL.run(cursor, "release_host", parameters))
         except errors.VmledgerError as exc:
             log.info("the turn of a host ends later: %s", exc, extra={"action": "vsphere.turn"})
 

@@ -308,9 +308,10 @@ def test_dead_letters_outlive_the_database_s_absence(
 
 def test_writing_a_count_again_changes_nothing(db: postgres.Database, query: Query) -> None:
     """Nobody knows whether a commit whose answer was lost is there."""
+    row = {"writer": "w", "cluster": "east"}
     for _ in range(3):
-        db.run(lambda cursor: cursor.execute(dead_letters.COUNT, ["w", "east", 5]))
-    db.run(lambda cursor: cursor.execute(dead_letters.COUNT, ["w", "east", 4]))
+        db.run(lambda cursor: dead_letters.SQL.run(cursor, "count_dead_letters", {**row, "count": 5}))
+    db.run(lambda cursor: dead_letters.SQL.run(cursor, "count_dead_letters", {**row, "count": 4}))
     assert query(COUNTED) == [(5, 1)]
 
 

@@ -13,12 +13,13 @@ import pytest
 import function
 from dev import embedded_postgres
 from function.clients import postgres, statements
+from function.inventory import prune
 from function.inventory.reconcile import snapshot
 from tests import conftest
 
 ROOM = pathlib.Path(function.__file__).parent
 FOLDERS = sorted(path for path in ROOM.rglob("sql") if path.is_dir())
-SESSIONS = {"inventory/reconcile/sql": snapshot.NEEDS}
+SESSIONS = {"inventory/reconcile/sql": snapshot.NEEDS, "inventory/sql": prune.NEEDS}
 """What a room needs of its sessions, where it has some of its own."""
 PREPARED = [
     (folder, each) for folder in FOLDERS for each in statements.load(folder).by_name.values() if each.is_prepared
@@ -36,6 +37,10 @@ VALUES = {
     "bigint": "1",
     "double precision": "1",
 }
+NAMED = {"history": "vm_history"}
+STATES = ("vm_state", "vm_runtime")
+READ_A_STATE = {"count_machines", "count_instances", "read_health"}
+"""They count all rows of a state, or begin at the first one."""
 FILL = """
 INSERT INTO vm_history (cluster, namespace, name, type, id, kind, version_number, version_time, version_step, shape,
                         digest, effective_at)
@@ -87,7 +92,7 @@ def explained(folder: pathlib.Path, statement: statements.Statement, url: str) -
         cursor.execute(f"DEALLOCATE ALL; {statement.sql}")
         cursor.execute("SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = %s", [statement.name])
         [(types,)] = cursor.fetchall()
-        given = {name: VALUES[kind] for name, kind in zip(statement.parameters, types, strict=True)}
+        given = {name: VALUES[kind] for name, kind in zip(statement.parameters, types, strict=True)} | NAMED
         cursor.execute("EXPLAIN (FORMAT JSON) " + statement.call, given)
         [([found],)] = cursor.fetchall()
         cursor.execute("SELECT relname FROM pg_class WHERE reltuples = 0")
@@ -105,6 +110,8 @@ def test_no_statement_reads_a_table_from_end_to_end(
 ) -> None:
     """Each scan of a state or a history has a condition on an index, also where it was planned on empty tables."""
     for node in explained(folder, statement, databases[database]):
+        if statement.name in READ_A_STATE and node["Relation Name"] in STATES:
+            continue
         assert "Index Cond" in node or "Recheck Cond" in node, node
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import collections
+import dataclasses
 import datetime
 import itertools
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,6 @@ import psycopg2.extras
 
 from function.clients import kubernetes
 from function.inventory.mapping import instance, versions, vm, vm_object
-from function.inventory.storage import store
 from tests.simulation import model_cluster
 
 Row = Mapping[str, Any]
@@ -31,6 +31,19 @@ ORDER = ("version_epoch", "version_number", "version_time", "version_step")
 _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 SPOILED = "spoiled"
 """The id of rows that somebody changed by hand."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A state with one row for each object, and its history with one for each version."""
+
+    state: str
+    history: str
+    key: tuple[str, ...]
+
+
+MACHINES = Pair("vm_state", "vm_history", ("cluster", "namespace", "name"))
+INSTANCES = Pair("vm_runtime", "vm_runtime_history", (*MACHINES.key, "owner_uid"))
 
 
 class Tables:
@@ -177,7 +190,7 @@ def _was_true(
 
 def consistent(tables: Tables) -> None:
     """Each state is the newest version of its history, no history has a version twice, and what runs is joined."""
-    for pair in (store.MACHINES, store.INSTANCES):
+    for pair in (MACHINES, INSTANCES):
         key, order = ", ".join(pair.key), ", ".join(ORDER)
         newest = f"SELECT DISTINCT ON ({key}) {key}, {order}, id, digest FROM {pair.history}"
         newest += f" ORDER BY {key}, {', '.join(f'{name} DESC' for name in ORDER)}"
@@ -223,7 +236,7 @@ def kept(tables: Tables, delivered: Iterable[model_cluster.Envelope]) -> None:
         key = (*change.key, bisect.bisect(epochs, change.row.time or _NEVER), *change.version)
         if key not in wanted or change.rank < wanted[key].rank:
             wanted[key] = change
-    for pair in (store.MACHINES, store.INSTANCES):
+    for pair in (MACHINES, INSTANCES):
         for row in tables.query(f"SELECT * FROM {pair.history}"):
             version = [row[name] for name in ORDER]
             if row["version_number"] >= 0:

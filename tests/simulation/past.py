@@ -8,7 +8,6 @@ from typing import Any
 
 from function.clients import kubernetes
 from function.inventory.mapping import instance
-from function.inventory.storage import store, tables
 from tests.simulation import ledger, model_cluster
 
 MOMENTS = 6
@@ -21,7 +20,7 @@ Fleet = dict[model_cluster.Place, tuple[Any, ...]]
 
 def as_histories_say(of: ledger.Tables) -> None:
     """At any moment each machine is the greatest version of its history that counted by then; so is what ran of it."""
-    machines, runs = _histories(of, store.MACHINES), _histories(of, store.INSTANCES)
+    machines, runs = _histories(of, ledger.MACHINES), _histories(of, ledger.INSTANCES)
     for moment in _some({row["effective_at"] for history in machines.values() for row in history}):
         expected: Fleet = {}
         for (_, namespace, name), history in machines.items():
@@ -75,7 +74,7 @@ def _run(latest: model_cluster.Happening | None) -> tuple[str | None, str | None
     return status.get("nodeName"), instance.GONE if latest.step == "delete" else status["phase"]
 
 
-def _histories(of: ledger.Tables, pair: tables.Pair) -> dict[tuple[str, ...], list[ledger.Row]]:
+def _histories(of: ledger.Tables, pair: ledger.Pair) -> dict[tuple[str, ...], list[ledger.Row]]:
     found: dict[tuple[str, ...], list[ledger.Row]] = {}
     for row in of.query(f"SELECT * FROM {pair.history} WHERE cluster = %s", model_cluster.CLUSTER):
         found.setdefault(tuple(row[name] for name in pair.key), []).append(row)

@@ -82,13 +82,11 @@ class Snapshot:
         self._keywords = dict(keywords)
         self._cluster = cluster
         self._session: postgres_session.Session | None = None
-        self._prepared: set[str] = set()
         self._noted: dict[str, int] = {}
 
     def open(self) -> None:
         """Connect."""
         self._session = postgres_session.Session(self._keywords, NEEDS)
-        self._prepared.clear()
 
     def close(self) -> None:
         """Let the lock go, and close the connection: the server would take a moment to see that by itself."""
@@ -201,29 +199,22 @@ class Snapshot:
 
     def _ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement in a transaction of its own; return its rows."""
-        return self._run(name, SQL.call(name), parameters)
+        return self._run("", name, parameters)
 
     def _ask_alone(self, name: str, /, **parameters: Any) -> None:
         """Run a statement while no writer is under way."""
-        self._run(name, store.ALONE + SQL.call(name), parameters)
+        self._run(store.ALONE, name, parameters)
 
-    def _run(self, name: str, call: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run the call of a statement. All may be repeated, and are where another transaction held a lock too long."""
+    def _run(self, before: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement after ``before``; all may be repeated, and are where a lock was not free in time."""
         for wait in LOCK_WAITS:
             try:
                 with deadline.within(STATEMENT_SECONDS + 1), self._open().cursor(lock_wait=wait) as cursor:
-                    self._prepare(cursor, name)
-                    cursor.execute(call, {"cluster": self._cluster, **parameters})
+                    cursor.execute(before + SQL.ready(cursor, name), {"cluster": self._cluster, **parameters})
                     return cursor.fetchall() if cursor.description else []
             except (postgres_errors.Conflict, errors.Locked):
                 time.sleep(LOCK_PAUSE)
         raise errors.Locked("the database was locked by others for too long")
-
-    def _prepare(self, cursor: postgres_session.Cursor, name: str) -> None:
-        """Prepare a statement before its first use: to prepare all of them waits for locks on tables not needed yet."""
-        if name not in self._prepared:
-            cursor.execute(SQL.by_name[name].sql)
-            self._prepared.add(name)
 
 
 def _standing(row: Sequence[Any]) -> plan.Standing | None:

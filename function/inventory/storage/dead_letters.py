@@ -8,12 +8,13 @@ Nothing of a refused request is kept, as anybody may send one; only that there w
 from __future__ import annotations
 
 import logging
+import pathlib
 import threading
 import time
 import uuid
 
 from function import errors
-from function.clients import postgres
+from function.clients import postgres, statements
 
 log = logging.getLogger(__name__)
 
@@ -23,31 +24,12 @@ STINT_SECONDS = 24 * 3600.0
 GONE_DAYS = 30
 """After so many days of silence a process is gone, and the row of what it heard is one with those of others."""
 
-COUNT = """
-INSERT INTO ledger_heard AS known (writer, cluster, kind, dead_letters) VALUES (%s, %s, '', %s)
-ON CONFLICT (writer, cluster, kind) DO UPDATE
-SET dead_letters = greatest(known.dead_letters, excluded.dead_letters), updated_at = now()
-"""
-"""The count of all, not of what is new: so it may be repeated when nobody knows whether it was committed."""
-
-MERGE = """
-WITH gone AS (
-    DELETE FROM ledger_heard WHERE updated_at < now() - make_interval(days => %s) AND writer <> 'gone' RETURNING *
-)
-INSERT INTO ledger_heard AS known (writer, cluster, kind, last_event_at, dead_letters, updated_at, first_at)
-SELECT 'gone', cluster, kind, max(last_event_at), sum(dead_letters), max(updated_at), min(first_at)
-FROM gone GROUP BY cluster, kind
-ON CONFLICT (writer, cluster, kind) DO UPDATE
-SET last_event_at = greatest(known.last_event_at, excluded.last_event_at),
-    dead_letters = known.dead_letters + excluded.dead_letters,
-    updated_at = greatest(known.updated_at, excluded.updated_at),
-    first_at = least(known.first_at, excluded.first_at)
-"""
+SQL = statements.load(pathlib.Path(__file__).parent / "sql", "dead_letters")
 
 
 def merge_writers(cursor: postgres.Cursor) -> None:
     """Make one row, of the writer 'gone', of the rows of all writers that are gone; what they say stays the same."""
-    cursor.execute(MERGE, [GONE_DAYS])
+    SQL.run(cursor, "merge_writers", {"days": GONE_DAYS})
 
 
 class DeadLetters:
@@ -91,9 +73,8 @@ class DeadLetters:
             if counted == self._written:
                 return
         try:
-            self._database.run(
-                lambda cursor: cursor.execute(COUNT, [writer, self._cluster, counted]), timeout=WRITE_SECONDS
-            )
+            row = {"writer": writer, "cluster": self._cluster, "count": counted}
+            self._database.run(lambda cursor: SQL.run(cursor, "count_dead_letters", row), timeout=WRITE_SECONDS)
         except errors.VmledgerError as exc:
             log.info("dead letters are counted later: %s", exc, extra={"action": "heard.deferred"})
             return

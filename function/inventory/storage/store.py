@@ -24,7 +24,6 @@ import psycopg2.extensions
 
 from function.clients import postgres, statements
 from function.inventory.mapping import instance, versions, vm
-from function.inventory.storage import tables
 
 AnyRow = TypeVar("AnyRow", bound=versions.Row)
 
@@ -42,25 +41,7 @@ class Outcome(enum.Enum):
     """Its version was known, at least as fully."""
 
 
-_KEY = ("cluster", "namespace", "name")
-
-MACHINES = tables.Pair(
-    state="vm_state",
-    history="vm_history",
-    key=_KEY,
-    facts=tuple(vm.VirtualMachine.__struct_fields__),
-)
-"""The virtual machines."""
-
-INSTANCES = tables.Pair(
-    state="vm_runtime",
-    history="vm_runtime_history",
-    key=(*_KEY, "owner_uid"),
-    facts=tuple(instance.Instance.__struct_fields__),
-)
-"""What runs: one object for each machine that ever ran, by the machine's uid, through all its starts."""
-
-SQL = statements.load(pathlib.Path(__file__).parent / "sql")
+SQL = statements.load(pathlib.Path(__file__).parent / "sql", "machines", "instances", "runtime", "writers")
 APPEND_MACHINES = SQL.call("append_machines")
 MERGE_MACHINES = SQL.call("lock_machines", "merge_machines", "outcomes_machines")
 MERGE_INSTANCES = SQL.call(

@@ -1,8 +1,8 @@
 -- What a reconcile asks of the database about one cluster, beside the rows that the store writes for it.
 -- epoch, version and began are those of a complete list: the epoch of the cluster, the list's resource version, and the
 -- database's time when the list began.
--- What was just filled has no statistics yet, so plans must go by index from the start: LIMIT 1 and OFFSET 0 keep Postgres
--- from turning a search for each row into a join that reads a whole table.
+-- What was just filled has no statistics yet, so plans must go by index from the start: LIMIT 1 and OFFSET 0 keep
+-- Postgres from turning a search for each row into a join that reads a whole table.
 
 -- release_turn ()
 -- Gives the lock of the run back at once; the server would notice the end of the connection a moment later.
@@ -67,8 +67,9 @@ PREPARE count_seen (text, text) AS
 SELECT count(*) FROM reconcile_seen WHERE cluster = $1 AND kind = $2;
 
 -- compare_machines (rows, epoch, began)
--- Returns the machines of a page that the state lacks, or has otherwise, and how the state stands to each. Recent is what
--- it knows by its time alone and learned after the list began, by the clocks of both: the source's may be wrong.
+-- Returns the machines of a page that the state lacks, or has otherwise, with the state's version of each. Recent is a
+-- state without a resource version that is newer than the list's beginning by its time, and was stored after it too:
+-- the source's clock may be wrong.
 -- A row of an earlier epoch differs, whatever it says: late events of that epoch would still outrank it.
 -- The comparison is made here, page by page, so that no more than a page is ever sent or held in memory.
 PREPARE compare_machines (json, smallint, timestamptz) AS
@@ -133,7 +134,8 @@ WHERE s.cluster = $1 AND s.deleted_at IS NULL AND (s.version_epoch, s.version_nu
   );
 
 -- missing_machines (cluster, epoch, version, began, namespace, name, batch)
--- Returns the machines that count_missing counts, as JSON with their versions: the next ones after a namespace and name.
+-- Returns the machines that count_missing counts, as JSON with their versions: the next ones after a namespace and
+-- name.
 PREPARE missing_machines (text, smallint, bigint, timestamptz, text, text, bigint) AS
 SELECT (to_jsonb(s) || jsonb_build_object('vcpus', s.spec_vcpus, 'memory_bytes', s.spec_memory_bytes))::text,
        s.version_epoch, s.version_number, nullif(s.version_time, '-infinity'), s.version_step
@@ -225,7 +227,8 @@ WITH given AS MATERIALIZED (
 )
 SELECT count(*) FROM sized;
 
--- record_run (cluster, seconds, outcome, dry_run, seen, missed_adds, missed_updates, missed_deletes, list_version, error)
+-- record_run (cluster, seconds, outcome, dry_run, seen, missed_adds, missed_updates, missed_deletes,
+--             list_version, error)
 -- Stores what became of a run.
 PREPARE record_run (text, double precision, text, boolean, bigint, bigint, bigint, bigint, bigint, text) AS
 INSERT INTO reconcile_runs (cluster, started_at, seconds, outcome, dry_run, seen, missed_adds, missed_updates,

@@ -26,7 +26,7 @@ WITH incoming AS MATERIALIZED (
            c.cluster IS NOT NULL AND CASE
                WHEN r.version_number < 0 THEN e.effective_at <= c.instances_time
                ELSE (e.version_epoch, r.version_number) <= (c.instances_epoch, c.instances_version)
-           END AS below
+           END AS under_floor
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
         type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, node text,
@@ -39,7 +39,7 @@ WITH incoming AS MATERIALIZED (
         SELECT coalesce(r.time, now()), coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
     ) AS e (effective_at, version_epoch)
 
-), buried AS MATERIALIZED (
+), denied AS MATERIALIZED (
     SELECT r.*
     FROM (
         SELECT DISTINCT ON (cluster, namespace, name, owner_uid) *
@@ -49,13 +49,13 @@ WITH incoming AS MATERIALIZED (
     ) AS r
     JOIN vm_runtime AS s
         ON s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.owner_uid = r.owner_uid
-    WHERE $2 AND r.below
+    WHERE $2 AND r.under_floor
       AND (r.version_epoch, r.version_number, r.version_time, r.version_step)
           > (s.version_epoch, s.version_number, s.version_time, s.version_step)
       AND NOT (s.deleted_at IS NULL AND s.version_number >= 0
                AND (s.version_epoch, s.version_number) = (r.version_epoch, r.version_number))
 
-), told AS MATERIALIZED (
+), candidates AS MATERIALIZED (
     SELECT * FROM incoming
     UNION ALL
     SELECT cluster, namespace, name, owner_uid, 'vmledger.reconcile.delete', 'list-' || instances_version,
@@ -63,10 +63,11 @@ WITH incoming AS MATERIALIZED (
            CASE WHEN version_number < 0 THEN -1 ELSE instances_version END,
            CASE WHEN version_number < 0 THEN instances_time ELSE '-infinity' END,
            2, 1, 0, instances_epoch, instances_time, NULL, NULL, NULL, NULL
-    FROM buried
+    FROM denied
 
 ), kept AS MATERIALIZED (
-    SELECT k.*, least(k.told_at, h.effective_at) AS counts_from, h.effective_at AS held_at, h.overtaken AS held_overtaken,
+    SELECT k.*, h.effective_at AS held_at, h.overtaken AS held_overtaken,
+           least(k.earliest_at, h.effective_at) AS effective_from,
            coalesce((-k.shape, coalesce(k.time, 'infinity'), k.id, k.digest)
                     < (-h.shape, coalesce(h.time, 'infinity'), h.id, h.digest), false) AS better
     FROM (
@@ -76,8 +77,8 @@ WITH incoming AS MATERIALIZED (
                min(effective_at) OVER (
                    PARTITION BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time,
                                 version_step
-               ) AS told_at
-        FROM told
+               ) AS earliest_at
+        FROM candidates
         ORDER BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
                  shape DESC, time NULLS LAST, id, digest
     ) AS k
@@ -87,20 +88,20 @@ WITH incoming AS MATERIALIZED (
            IS NOT DISTINCT FROM (k.cluster, k.namespace, k.name, k.owner_uid, k.version_epoch, k.version_step)
 
 ), judged AS MATERIALIZED (
-    SELECT k.*, coalesce(before.is_later, false) OR EXISTS (
+    SELECT k.*, coalesce(before.is_newer, false) OR EXISTS (
         SELECT FROM kept AS o
         WHERE o.cluster = k.cluster AND o.namespace = k.namespace AND o.name = k.name AND o.owner_uid = k.owner_uid
-          AND o.counts_from <= k.counts_from
+          AND o.effective_from <= k.effective_from
           AND (o.version_epoch, o.version_number, o.version_time, o.version_step)
               > (k.version_epoch, k.version_number, k.version_time, k.version_step)
     ) AS overtaken
     FROM kept AS k
     LEFT JOIN LATERAL (
         SELECT (h.version_epoch, h.version_number, h.version_time, h.version_step)
-               > (k.version_epoch, k.version_number, k.version_time, k.version_step) AS is_later
+               > (k.version_epoch, k.version_number, k.version_time, k.version_step) AS is_newer
         FROM vm_runtime_history AS h
         WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
-          AND NOT h.overtaken AND h.effective_at <= k.counts_from
+          AND NOT h.overtaken AND h.effective_at <= k.effective_from
         ORDER BY h.effective_at DESC LIMIT 1
     ) AS before ON true
 
@@ -112,15 +113,15 @@ WITH incoming AS MATERIALIZED (
         SELECT h.effective_at
         FROM vm_runtime_history AS h
         WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
-          AND NOT h.overtaken AND h.effective_at >= k.counts_from
+          AND NOT h.overtaken AND h.effective_at >= k.effective_from
           AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
               > (k.version_epoch, k.version_number, k.version_time, k.version_step)
         ORDER BY h.effective_at LIMIT 1
-    ) AS later ON true
+    ) AS newer ON true
     JOIN vm_runtime_history AS h
         ON h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
        AND NOT h.overtaken
-       AND h.effective_at >= k.counts_from AND h.effective_at < coalesce(later.effective_at, 'infinity')
+       AND h.effective_at >= k.effective_from AND h.effective_at < coalesce(newer.effective_at, 'infinity')
        AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
            < (k.version_epoch, k.version_number, k.version_time, k.version_step)
     WHERE NOT EXISTS (
@@ -138,7 +139,7 @@ WITH incoming AS MATERIALIZED (
     )
     SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, node, ip_addresses, guest_os,
            phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step,
-           shape, digest, counts_from, overtaken
+           shape, digest, effective_from, overtaken
     FROM judged WHERE held_at IS NULL
     RETURNING *
 
@@ -147,7 +148,7 @@ WITH incoming AS MATERIALIZED (
     SET (type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes,
          deleted_at, shape, digest, effective_at, overtaken, recorded_at)
       = (k.type, k.id, k.time, k.uid, k.resource_version, k.node, k.ip_addresses, k.guest_os, k.phase, k.live_vcpus,
-         k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.counts_from, k.overtaken, now())
+         k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.effective_from, k.overtaken, now())
     FROM judged AS k
     WHERE k.better AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
       AND h.owner_uid = k.owner_uid AND h.effective_at = k.held_at
@@ -156,11 +157,11 @@ WITH incoming AS MATERIALIZED (
     RETURNING h.*
 
 ), dated AS (
-    UPDATE vm_runtime_history AS h SET effective_at = k.counts_from, overtaken = k.overtaken
+    UPDATE vm_runtime_history AS h SET effective_at = k.effective_from, overtaken = k.overtaken
     FROM (
         SELECT cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step, held_at,
-               counts_from, overtaken
-        FROM judged WHERE NOT better AND (counts_from, overtaken) <> (held_at, held_overtaken)
+               effective_from, overtaken
+        FROM judged WHERE NOT better AND (effective_from, overtaken) <> (held_at, held_overtaken)
         UNION ALL
         SELECT cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
                effective_at, effective_at, true
@@ -194,32 +195,26 @@ WHERE s.cluster = n.cluster AND s.namespace = n.namespace AND s.name = n.name AN
 -- Returns, for each change that the history took in this transaction, what identifies it in its batch; whether it is
 -- the newest version; and whether it has no resource version although the newest one has.
 PREPARE outcomes_instances (json) AS
-SELECT r.cluster, r.namespace, r.name, r.owner_uid, r.version_number, r.version_step, r.digest,
-       (e.version_epoch, r.version_number, r.version_time, r.version_step)
+SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.version_number, h.version_step, h.digest,
+       (h.version_epoch, h.version_number, h.version_time, h.version_step)
        = (s.version_epoch, s.version_number, s.version_time, s.version_step),
-       r.version_number < 0 AND s.version_number >= 0
+       h.version_number < 0 AND s.version_number >= 0
 FROM json_to_recordset($1) AS r (
     cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
-    id text COLLATE "C", time timestamptz, version_number bigint, version_time timestamptz, version_step smallint,
-    digest bigint
+    id text COLLATE "C", version_number bigint, version_time timestamptz, version_step smallint, digest bigint
 )
-LEFT JOIN clusters AS c ON c.cluster = r.cluster
-CROSS JOIN LATERAL (
-    SELECT coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
-) AS e (version_epoch)
 CROSS JOIN LATERAL (
     SELECT * FROM vm_runtime_history AS h
     WHERE h.version_number = r.version_number AND h.version_time = r.version_time
-      AND (h.cluster, h.namespace, h.name, h.owner_uid, h.version_epoch, h.version_step)
-          IS NOT DISTINCT FROM (r.cluster, r.namespace, r.name, r.owner_uid, e.version_epoch, r.version_step)
+      AND (h.cluster, h.namespace, h.name, h.owner_uid, h.version_step, h.id, h.digest, h.recorded_at)
+          IS NOT DISTINCT FROM (r.cluster, r.namespace, r.name, r.owner_uid, r.version_step, r.id, r.digest, now())
     LIMIT 1
 ) AS h
 CROSS JOIN LATERAL (
     SELECT * FROM vm_runtime AS s
     WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.owner_uid = r.owner_uid
     LIMIT 1
-) AS s
-WHERE (h.id, h.digest, h.recorded_at) = (r.id, r.digest, now());
+) AS s;
 
 -- known_instance (cluster, namespace, name)
 -- Returns, as JSON, what the state has of the newest instance of that name, gone or not; see known_machine.

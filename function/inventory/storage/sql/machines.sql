@@ -3,11 +3,11 @@
 -- Paste a statement into psql, then: EXPLAIN EXECUTE append_machines ('[...]', true);
 
 -- append_machines (rows, lists)
--- Stores the changes that are plainly newer: above the version of the state, and not effective before it.
+-- Stores the changes that are plainly newer: of a newer version than the state, and of a later effective time.
 -- The history cannot hold such a version yet, so it is not searched; nearly every event ends here.
 -- All other changes are left out and go through lock_machines and merge_machines.
 --   rows: the changes, at most one for each machine, as versions.Change.payload writes them.
---   lists: whether complete lists count against older changes; false for what comes from a list itself.
+--   lists: whether complete lists deny changes under their floor; false for what comes from a list itself.
 -- Returns what identifies each stored change in its batch.
 -- Locks the rows of vm_state in the order of their keys, so that two writers never wait for each other.
 -- A new row takes what vm_runtime already has of the machine; an existing row keeps it, because the uid is the same.
@@ -17,7 +17,7 @@ WITH incoming AS MATERIALIZED (
            c.cluster IS NOT NULL AND CASE
                WHEN r.version_number < 0 THEN e.effective_at <= c.machines_time
                ELSE (e.version_epoch, r.version_number) <= (c.machines_epoch, c.machines_version)
-           END AS below
+           END AS under_floor
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", type text, id text COLLATE "C",
         time timestamptz, uid text, resource_version bigint, kind text, generation bigint, cpucores integer,
@@ -51,7 +51,7 @@ WITH incoming AS MATERIALIZED (
         WHERE i.cluster = r.cluster AND i.namespace = r.namespace AND i.name = r.name AND i.owner_uid = r.uid
         LIMIT 1
     ) AS i ON true
-    WHERE NOT (r.below AND $2)
+    WHERE NOT (r.under_floor AND $2)
     ORDER BY r.cluster, r.namespace, r.name
     ON CONFLICT (cluster, namespace, name) DO UPDATE
     SET (type, id, time, uid, resource_version, kind, generation, cpucores, cpusockets, cputhreads, spec_vcpus,
@@ -102,20 +102,20 @@ ORDER BY cluster, namespace, name
 ON CONFLICT (cluster, namespace, name) DO UPDATE SET updated_at = s.updated_at WHERE false;
 
 -- merge_machines (rows, lists)
--- Stores any changes: late ones, known versions, other uids, machines that a complete list did not contain.
--- The history gets each version once, with the event that carries more; the state follows the newest version.
+-- Stores any changes: stale ones, versions that are known, other uids, machines that a complete list lacked.
+-- The history has each version once, as the change of the first rank says it; the state follows the newest version.
 --   rows, lists: as for append_machines.
 -- What became of each change is read by outcomes_machines after it, in the same transaction.
 -- Locks nothing that lock_machines, which runs before it in the same transaction, has not locked.
--- It is one statement, so that the changes are read once and a new version is written once, as it stays. As steps of
--- their own (insert, improve, date, mark, follow) the same took nine statements and wrote each late version twice.
+-- It is one statement, so that the changes are read once and a version is written once, as it stays. With a statement
+-- for each step (add, improve, date, mark, follow) Postgres took twice the time, and wrote each stale version twice.
 PREPARE merge_machines (json, boolean) AS
 WITH incoming AS MATERIALIZED (
     SELECT r.*, e.version_epoch, e.effective_at, c.machines_epoch, c.machines_version, c.machines_time,
            c.cluster IS NOT NULL AND CASE
                WHEN r.version_number < 0 THEN e.effective_at <= c.machines_time
                ELSE (e.version_epoch, r.version_number) <= (c.machines_epoch, c.machines_version)
-           END AS below
+           END AS under_floor
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", type text, id text COLLATE "C",
         time timestamptz, uid text, resource_version bigint, kind text, generation bigint, cpucores integer,
@@ -130,9 +130,9 @@ WITH incoming AS MATERIALIZED (
         SELECT coalesce(r.time, now()), coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
     ) AS e (effective_at, version_epoch)
 
-), buried AS MATERIALIZED (
+), denied AS MATERIALIZED (
     -- A complete list implies that anything older which it lacks was deleted, except the exact version of a live
-    -- machine, which it contained. Where the newest change is such, the list's own version is the delete.
+    -- machine, which it contained. Where it denies the newest change of a machine, the list's version is its tombstone.
     SELECT r.*
     FROM (
         SELECT DISTINCT ON (cluster, namespace, name) *
@@ -141,13 +141,13 @@ WITH incoming AS MATERIALIZED (
                  version_step DESC
     ) AS r
     JOIN vm_state AS s ON s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
-    WHERE $2 AND r.below
+    WHERE $2 AND r.under_floor
       AND (r.version_epoch, r.version_number, r.version_time, r.version_step)
           > (s.version_epoch, s.version_number, s.version_time, s.version_step)
       AND NOT (s.deleted_at IS NULL AND s.version_number >= 0
                AND (s.version_epoch, s.version_number) = (r.version_epoch, r.version_number))
 
-), told AS MATERIALIZED (
+), candidates AS MATERIALIZED (
     SELECT * FROM incoming
     UNION ALL
     SELECT cluster, namespace, name, 'vmledger.reconcile.delete', 'list-' || machines_version, machines_time, NULL,
@@ -156,20 +156,21 @@ WITH incoming AS MATERIALIZED (
            CASE WHEN version_number < 0 THEN -1 ELSE machines_version END,
            CASE WHEN version_number < 0 THEN machines_time ELSE '-infinity' END,
            2, 1, 0, machines_epoch, machines_time, NULL, NULL, NULL, NULL
-    FROM buried
+    FROM denied
 
 ), kept AS MATERIALIZED (
-    -- For each version the change that carries most, and since when it counts; beside them what the history holds of
-    -- that version. Only the index by version finds that at once: the primary key would read all versions.
-    SELECT k.*, least(k.told_at, h.effective_at) AS counts_from, h.effective_at AS held_at, h.overtaken AS held_overtaken,
+    -- For each version the change of the first rank and the earliest time, beside what the history has of that version.
+    -- Only the index by version finds it at once; by the primary key, all versions of the machine would be read.
+    SELECT k.*, h.effective_at AS held_at, h.overtaken AS held_overtaken,
+           least(k.earliest_at, h.effective_at) AS effective_from,
            coalesce((-k.shape, coalesce(k.time, 'infinity'), k.id, k.digest)
                     < (-h.shape, coalesce(h.time, 'infinity'), h.id, h.digest), false) AS better
     FROM (
         SELECT DISTINCT ON (cluster, namespace, name, version_epoch, version_number, version_time, version_step) *,
                min(effective_at) OVER (
                    PARTITION BY cluster, namespace, name, version_epoch, version_number, version_time, version_step
-               ) AS told_at
-        FROM told
+               ) AS earliest_at
+        FROM candidates
         ORDER BY cluster, namespace, name, version_epoch, version_number, version_time, version_step,
                  shape DESC, time NULLS LAST, id, digest
     ) AS k
@@ -179,27 +180,28 @@ WITH incoming AS MATERIALIZED (
            IS NOT DISTINCT FROM (k.cluster, k.namespace, k.name, k.version_epoch, k.version_step)
 
 ), judged AS MATERIALIZED (
-    -- A version was never in force if a later one counts since no later time: the last one in force before it, or
-    -- another of these changes.
-    SELECT k.*, coalesce(before.is_later, false) OR EXISTS (
+    -- A version is overtaken if a newer one has the same or an earlier effective time: the last one in force before it,
+    -- or another of these changes.
+    SELECT k.*, coalesce(before.is_newer, false) OR EXISTS (
         SELECT FROM kept AS o
-        WHERE o.cluster = k.cluster AND o.namespace = k.namespace AND o.name = k.name AND o.counts_from <= k.counts_from
+        WHERE o.cluster = k.cluster AND o.namespace = k.namespace AND o.name = k.name
+          AND o.effective_from <= k.effective_from
           AND (o.version_epoch, o.version_number, o.version_time, o.version_step)
               > (k.version_epoch, k.version_number, k.version_time, k.version_step)
     ) AS overtaken
     FROM kept AS k
     LEFT JOIN LATERAL (
         SELECT (h.version_epoch, h.version_number, h.version_time, h.version_step)
-               > (k.version_epoch, k.version_number, k.version_time, k.version_step) AS is_later
+               > (k.version_epoch, k.version_number, k.version_time, k.version_step) AS is_newer
         FROM vm_history AS h
         WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND NOT h.overtaken
-          AND h.effective_at <= k.counts_from
+          AND h.effective_at <= k.effective_from
         ORDER BY h.effective_at DESC LIMIT 1
     ) AS before ON true
 
 ), marked AS MATERIALIZED (
-    -- Among the versions in force, time and version rise together. So those that a change overtakes are contiguous:
-    -- from the time since which it counts to the first later version.
+    -- Among versions that are not overtaken, time and version rise together. So those that a change overtakes are
+    -- contiguous: from its effective time to the first newer version.
     SELECT h.cluster, h.namespace, h.name, h.version_epoch, h.version_number, h.version_time, h.version_step,
            h.effective_at
     FROM judged AS k
@@ -207,14 +209,14 @@ WITH incoming AS MATERIALIZED (
         SELECT h.effective_at
         FROM vm_history AS h
         WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND NOT h.overtaken
-          AND h.effective_at >= k.counts_from
+          AND h.effective_at >= k.effective_from
           AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
               > (k.version_epoch, k.version_number, k.version_time, k.version_step)
         ORDER BY h.effective_at LIMIT 1
-    ) AS later ON true
+    ) AS newer ON true
     JOIN vm_history AS h
         ON h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND NOT h.overtaken
-       AND h.effective_at >= k.counts_from AND h.effective_at < coalesce(later.effective_at, 'infinity')
+       AND h.effective_at >= k.effective_from AND h.effective_at < coalesce(newer.effective_at, 'infinity')
        AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
            < (k.version_epoch, k.version_number, k.version_time, k.version_step)
     WHERE NOT EXISTS (
@@ -234,7 +236,7 @@ WITH incoming AS MATERIALIZED (
     SELECT cluster, namespace, name, type, id, time, uid, resource_version, kind, generation, cpucores, cpusockets,
            cputhreads, vcpus, memory, memory_bytes, storageclass, network, instancetype, preference, run_strategy,
            status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch,
-           version_number, version_time, version_step, shape, digest, counts_from, overtaken
+           version_number, version_time, version_step, shape, digest, effective_from, overtaken
     FROM judged WHERE held_at IS NULL
     RETURNING *
 
@@ -247,7 +249,7 @@ WITH incoming AS MATERIALIZED (
       = (k.type, k.id, k.time, k.uid, k.resource_version, k.kind, k.generation, k.cpucores, k.cpusockets, k.cputhreads,
          k.vcpus, k.memory, k.memory_bytes, k.storageclass, k.network, k.instancetype, k.preference, k.run_strategy,
          k.status, k.os, k.architecture, k.machine_type, k.disks, k.disk_bytes, k.labels, k.created_at, k.deleted_at,
-         k.shape, k.digest, k.counts_from, k.overtaken, now())
+         k.shape, k.digest, k.effective_from, k.overtaken, now())
     FROM judged AS k
     WHERE k.better AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
       AND h.effective_at = k.held_at
@@ -256,11 +258,11 @@ WITH incoming AS MATERIALIZED (
     RETURNING h.*
 
 ), dated AS (
-    UPDATE vm_history AS h SET effective_at = k.counts_from, overtaken = k.overtaken
+    UPDATE vm_history AS h SET effective_at = k.effective_from, overtaken = k.overtaken
     FROM (
         SELECT cluster, namespace, name, version_epoch, version_number, version_time, version_step, held_at,
-               counts_from, overtaken
-        FROM judged WHERE NOT better AND (counts_from, overtaken) <> (held_at, held_overtaken)
+               effective_from, overtaken
+        FROM judged WHERE NOT better AND (effective_from, overtaken) <> (held_at, held_overtaken)
         UNION ALL
         SELECT cluster, namespace, name, version_epoch, version_number, version_time, version_step, effective_at,
                effective_at, true
@@ -306,34 +308,29 @@ WHERE s.cluster = n.cluster AND s.namespace = n.namespace AND s.name = n.name
 -- Returns, for each change that the history took in this transaction, what identifies it in its batch; whether it is
 -- the newest version; and whether it has no resource version although the newest one has.
 PREPARE outcomes_machines (json) AS
-SELECT r.cluster, r.namespace, r.name, r.version_number, r.version_step, r.digest,
-       (e.version_epoch, r.version_number, r.version_time, r.version_step)
+SELECT h.cluster, h.namespace, h.name, h.version_number, h.version_step, h.digest,
+       (h.version_epoch, h.version_number, h.version_time, h.version_step)
        = (s.version_epoch, s.version_number, s.version_time, s.version_step),
-       r.version_number < 0 AND s.version_number >= 0
+       h.version_number < 0 AND s.version_number >= 0
 FROM json_to_recordset($1) AS r (
-    cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", id text COLLATE "C", time timestamptz,
+    cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", id text COLLATE "C",
     version_number bigint, version_time timestamptz, version_step smallint, digest bigint
 )
-LEFT JOIN clusters AS c ON c.cluster = r.cluster
-CROSS JOIN LATERAL (
-    SELECT coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
-) AS e (version_epoch)
 CROSS JOIN LATERAL (
     SELECT * FROM vm_history AS h
     WHERE h.version_number = r.version_number AND h.version_time = r.version_time
-      AND (h.cluster, h.namespace, h.name, h.version_epoch, h.version_step)
-          IS NOT DISTINCT FROM (r.cluster, r.namespace, r.name, e.version_epoch, r.version_step)
+      AND (h.cluster, h.namespace, h.name, h.version_step, h.id, h.digest, h.recorded_at)
+          IS NOT DISTINCT FROM (r.cluster, r.namespace, r.name, r.version_step, r.id, r.digest, now())
     LIMIT 1
 ) AS h
 CROSS JOIN LATERAL (
     SELECT * FROM vm_state AS s
     WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
     LIMIT 1
-) AS s
-WHERE (h.id, h.digest, h.recorded_at) = (r.id, r.digest, now());
+) AS s;
 
 -- known_machine (cluster, namespace, name)
--- Returns, as JSON, what the state has of a machine, deleted or not; with its version number and since when it counts.
+-- Returns, as JSON, what the state has of a machine, deleted or not; with its version number and effective time.
 PREPARE known_machine (text, text, text) AS
 SELECT (to_jsonb(s) || jsonb_build_object('vcpus', s.spec_vcpus, 'memory_bytes', s.spec_memory_bytes))::text,
        s.version_number, s.effective_at

@@ -1,7 +1,7 @@
 -- How the running instances of vm_runtime come to be shown by their machines in vm_state, and who was heard.
 -- A machine shows the instance whose owner_uid is its uid: node to live_memory_bytes, and runtime_seen_at.
--- Statements are planned once, maybe while the tables are empty: LIMIT 1 and OFFSET 0 keep Postgres from turning a search
--- for each row into a join that reads a whole table.
+-- Statements are planned once, maybe while the tables are empty: LIMIT 1 and OFFSET 0 keep Postgres from turning a
+-- search for each row into a join that reads a whole table.
 
 -- remember_instances (rows)
 -- Lets a deleted instance keep what was last known of it: its delete, or a complete list that lacks it, may not say.
@@ -9,7 +9,7 @@
 -- The history keeps what each version said, so the order in which the versions came does not matter.
 -- Runs after merge_instances in the same transaction, on rows that lock_instances has locked.
 PREPARE remember_instances (json) AS
-WITH said AS MATERIALIZED (
+WITH earlier AS MATERIALIZED (
     SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.node, h.guest_os, h.live_vcpus, h.live_memory_bytes,
            nullif(h.ip_addresses, '{}') AS ip_addresses,
            row_number() OVER (
@@ -53,7 +53,7 @@ WITH said AS MATERIALIZED (
            first_value(live_vcpus) OVER (object ORDER BY live_vcpus IS NULL, age) AS live_vcpus,
            first_value(live_memory_bytes) OVER (object ORDER BY live_memory_bytes IS NULL, age) AS live_memory_bytes,
            first_value(ip_addresses) OVER (object ORDER BY ip_addresses IS NULL, age) AS ip_addresses
-    FROM said
+    FROM earlier
     WINDOW object AS (PARTITION BY cluster, namespace, name, owner_uid)
 )
 UPDATE vm_runtime AS s
