@@ -22,8 +22,8 @@ DELETE FROM scaling_notices WHERE ctid = ANY (ARRAY (
 
 -- claim_notice (occurrence, topic, hpa, namespace, name, occurred_at, claim,
 --               throttle, lease, kept, burst, refill, latest, quiet)
--- Claims an occurrence, or returns why not: claimed, duplicate, throttled, in flight or implausible; with the last one how
--- many there were of this HPA, and whether it is time for a warning.
+-- Claims an occurrence, or returns why not: claimed, duplicate, throttled, in flight or implausible; with the last one
+-- how many there were of this HPA, and whether it is time for a warning.
 --   occurrence, topic, hpa: digests of the occurrence, of its HPA and reason, of its HPA.
 --   namespace, name: the HPA. occurred_at: when it happened, as its Event says. claim: the number of this claim.
 --   throttle, lease, kept: seconds between two notices of the topic; of a claim; of a row.
