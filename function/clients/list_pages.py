@@ -24,10 +24,12 @@ LAST_VERSION = 2**62
 
 Neither comes to the upper half of an int64 in this century, and a version from there would outrank whatever follows.
 """
-MOST_OBJECTS = 1_000_000
-"""In a list; their names take some 125 bytes each."""
-MOST_EMPTY = 100
-"""Pages without objects in a list; the API sends none where nothing is selected."""
+MOST_OBJECTS = 250_000
+"""In a list: more than etcd holds with ease, and their names take some 125 bytes each."""
+SPARSE = 50
+"""A page before the last with fewer objects is sparse, unless fewer were asked for."""
+MOST_SPARSE = 100
+"""Sparse pages in a list; the API fills its pages where nothing is selected."""
 LONGEST_SECONDS = 3600.0
 """For a list; the API server forgets its moment after five to ten minutes."""
 
@@ -101,7 +103,7 @@ class Progress:
         self._version: int | None = None
         self._token = ""
         self._seen: set[str] = set()
-        self._empty = 0
+        self._sparse = 0
         self._end = time.monotonic() + LONGEST_SECONDS
 
     def add(self, page: Page, following: str) -> None:
@@ -114,12 +116,12 @@ class Progress:
         if following and following == self._token:
             raise damaged(self._resource, "does not go on")
         self._version, self._token = page.resource_version, following
-        self._empty += not page.items
+        self._sparse += len(page.items) < min(self.limit, SPARSE)
         count = len(self._seen) + len(page.items)
         self._seen.update(f"{item['metadata'].get('namespace')}/{item['metadata']['name']}" for item in page.items)
         if len(self._seen) != count:
             raise damaged(self._resource, "holds an object twice")
-        if count > MOST_OBJECTS or self._empty > MOST_EMPTY or time.monotonic() > self._end:
+        if count > MOST_OBJECTS or self._sparse > MOST_SPARSE or time.monotonic() > self._end:
             raise damaged(self._resource, "does not come to an end")
 
 
