@@ -293,9 +293,11 @@ def test_any_signed_claims_under_any_head_end_in_an_error_of_ours(head: dict[str
 
 SUBJECTS = [
     (OWN + "vmledger-add-oidc-eventing.knative.dev-trigger", True),
-    (OWN + "vmledger-vsphere-source-old-enter0123456789abcdef0123456789abcdef", True),
-    (OWN + "broker-apiserversource-vmledger0123456789abcdef0123456789abcdef", True),
-    (OWN + "vmledger-vsphere-source-old-enter0123456789abcdef0123456789abcdeg", False),
+    # A Trigger with a long name, one with 30 characters, and a Broker's Subscription: as kmeta.ChildName makes them.
+    (OWN + "vmledger-vsphere-source-old-ent7636baae759046db878bc0cfe562eea7", True),
+    (OWN + "vmledger-vsphere-old-enter-1234f1c3b75dedefaac7eb0c78703b355a0", True),
+    (OWN + "broker-apiserversource-vmledgerc0091ff02b7cd820147c9320ff655df8", True),
+    (OWN + "vmledger-vsphere-source-old-ent7636baae759046db878bc0cfe562eeag", False),
     (OWN + "0123456789abcdef0123456789abcdef", False),
     (OWN + "default", False),
     (OWN + "oidc-eventing.knative.dev-trigger-admin", False),
