@@ -42,7 +42,7 @@ __all__ = [
 
 def corrections(environ: Mapping[str, str]) -> list[str]:
     """Return a sentence for each variable whose value is not taken as it stands."""
-    names = (str(field.metadata["variable"]) for _, field in Settings.declared())
+    names = (field.metadata["variable"] for field in dataclasses.fields(Database) if "variable" in field.metadata)
     return [
         f"{name} ends with a newline, which was cut off"
         for name in names

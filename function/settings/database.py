@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from function.settings import variables
 
@@ -37,6 +37,8 @@ NOT_UNDERSTOOD = "is no connection string that libpq understands (postgresql://u
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Database(variables.Part):
     """Where Postgres is, and who the function is there."""
+
+    cuts_newlines: ClassVar[bool] = True
 
     url: str | None = variables.variable(
         "DATABASE_URL", connection_string, doc="Postgres as a URL or `key=value` string; wins over DB_*.", secret=True

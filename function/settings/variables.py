@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from function import errors
 
@@ -118,6 +118,9 @@ def variable(name: str, parse: Callable[[str], Any], *, default: Any = None, doc
 class Part:
     """The settings of one room; its fields are declared with :func:`variable`."""
 
+    cuts_newlines: ClassVar[bool] = False
+    """Whether a newline at the end of a value is cut off; elsewhere a password may end with one."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
         """Read the part from ``environ``; raise :class:`errors.BadSetting` for the first value that is wrong."""
@@ -131,7 +134,8 @@ class Part:
         values: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             name = field.metadata.get("variable", "")
-            given = without_newline(environ.get(name, ""))
+            given = environ.get(name, "")
+            given = without_newline(given) if cls.cuts_newlines else given
             if not given:
                 continue
             if _REFERENCE.fullmatch(given):
