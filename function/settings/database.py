@@ -19,7 +19,7 @@ def connection_string(value: str) -> str:
     import psycopg2.extensions
 
     try:
-        found = psycopg2.extensions.parse_dsn(variables.text(value))
+        found = psycopg2.extensions.parse_dsn(variables.utf8(value))
     except (psycopg2.Error, ValueError):
         # libpq's own message quotes the string, password included, so it is left behind.
         raise ValueError(NOT_UNDERSTOOD) from None
@@ -43,11 +43,11 @@ class Database(variables.Part):
     url: str | None = variables.variable(
         "DATABASE_URL", connection_string, doc="Postgres as a URL or `key=value` string; wins over DB_*.", secret=True
     )
-    host: str | None = variables.variable("DB_HOST", variables.text, doc="Postgres host, or the folder of its socket.")
+    host: str | None = variables.variable("DB_HOST", variables.utf8, doc="Postgres host, or the folder of its socket.")
     port: int = variables.variable("DB_PORT", variables.whole(1, 65535), default=DB_PORT, doc="Postgres port.")
-    name: str | None = variables.variable("DB_NAME", variables.text, doc="Database name.")
-    user: str | None = variables.variable("DB_USER", variables.text, doc="Role that the function logs in as.")
-    password: str | None = variables.variable("DB_PASSWORD", variables.text, doc="Its password.", secret=True)
+    name: str | None = variables.variable("DB_NAME", variables.utf8, doc="Database name.")
+    user: str | None = variables.variable("DB_USER", variables.utf8, doc="Role that the function logs in as.")
+    password: str | None = variables.variable("DB_PASSWORD", variables.utf8, doc="Its password.", secret=True)
     timeout: int = variables.variable(
         "DB_TIMEOUT",
         variables.whole(1, 60),
@@ -56,7 +56,7 @@ class Database(variables.Part):
     )
     app_role: str | None = variables.variable(
         "DB_APP_ROLE",
-        variables.text,
+        variables.utf8,
         doc="Role that `migrate` grants just what the function needs; used by `migrate` only.",
     )
     libpq: bool = False

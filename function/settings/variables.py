@@ -15,6 +15,11 @@ from function import errors
 
 
 def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def utf8(value: str) -> str:
     """Any text that is UTF-8."""
     try:
         value.encode()
