@@ -62,9 +62,7 @@ MODES = {"Resource": "resource", "Reference": "ref"}
 Right = tuple[str, str, str, str]
 """API group, resource, verb, and the only object's name, or '' for all."""
 RECONCILES = {
-    ("kubevirt.io", "virtualmachines", "get", ""),
     ("kubevirt.io", "virtualmachines", "list", ""),
-    ("kubevirt.io", "virtualmachineinstances", "get", ""),
     ("kubevirt.io", "virtualmachineinstances", "list", ""),
     ("apps", "controllerrevisions", "get", ""),
     ("subresources.kubevirt.io", "virtualmachines/expand-spec", "get", ""),

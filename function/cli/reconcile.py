@@ -188,6 +188,7 @@ def summary(done: result.Run) -> list[str]:
         f"{would}updated": done.missed_updates,
         f"{would}deleted": done.missed_deletes,
         f"running instances {would}updated": done.instances,
+        f"untrue versions {would}corrected": done.corrected,
         "sizes looked up": done.sized,
         "not readable": done.unreadable,
     }

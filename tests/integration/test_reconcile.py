@@ -704,6 +704,249 @@ def test_a_restore_that_nobody_noticed_in_time_is_repaired(
     assert again().outcome == "clean"
 
 
+# What events made up
+
+BEYOND = 2**63 - 1
+
+
+class Liar:
+    """POSTs what never happened."""
+
+    def __init__(self, teller: Teller, api: api_server.ApiServer) -> None:
+        self.teller = teller
+        self.api = api
+
+    def claim(
+        self, step: str, found: kubernetes.Object, version: int = BEYOND, time: datetime.datetime | None = None
+    ) -> store.Outcome:
+        """Store an event about an object with another version."""
+        metadata = {"namespace": "shop", "uid": "made-up", **found["metadata"], "resourceVersion": str(version)}
+        return self.teller.tell(api_server.WatchEvent(step, {**found, "metadata": metadata}), time)
+
+
+@pytest.fixture
+def liar(teller: Teller, api: api_server.ApiServer) -> Liar:
+    """Who may POST, and should not."""
+    return Liar(teller, api)
+
+
+@pytest.mark.parametrize("step", ["add", "update", "delete"])
+def test_a_version_that_the_list_cannot_explain_is_corrected(
+    step: str, api: api_server.ApiServer, again: Reconcile, teller: Teller, liar: Liar, query: Query
+) -> None:
+    """At once, and with no option; what the ledger knew before is there again, and the history names the lie."""
+    made = api.create(machines.vm("web"))
+    teller.tell(made)
+    again()
+    assert liar.claim(step, machines.vm("web", cores=33)) is store.Outcome.STORED
+    done = again()
+    assert (done.outcome, done.corrected, counts(done)) == ("repaired", 1, (0, 0, 0))
+    assert difference(api, query) == ({}, {})
+    assert query("SELECT type, version_epoch, version_number, overtaken FROM vm_history ORDER BY 2, 3") == [
+        (f"dev.knative.apiserver.resource.{step}", -1, BEYOND, True),
+        (ADD, 0, int(made.object["metadata"]["resourceVersion"]), False),
+        ("vmledger.reconcile.correct", 0, api.revision, False),
+    ]
+    assert query("SELECT outcome, corrected FROM reconcile_runs ORDER BY run DESC LIMIT 1") == [("repaired", 1)]
+    assert query("SELECT count(*) FROM vm_changes WHERE changes ? 'cpucores' AND what <> 'appeared'") == [(0,)]
+    assert again().outcome == "clean"
+    assert (
+        teller.tell(api.update(kubernetes.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}}))
+        is store.Outcome.STORED
+    )
+
+
+def test_a_machine_that_never_was_is_gone_after_the_next_run(
+    api: api_server.ApiServer, again: Reconcile, liar: Liar, query: Query
+) -> None:
+    """And the past does not show it."""
+    api.create(machines.vm("web"))
+    again()
+    liar.claim("add", machines.vm("ghost"))
+    before = datetime.datetime.now(datetime.UTC)
+    done = again()
+    assert (done.outcome, done.corrected, counts(done)) == ("repaired", 1, (0, 0, 0))
+    assert names(query) == ["web"]
+    assert query("SELECT name FROM virtual_machines_at(%s)", [before]) == [("web",)]
+    assert query("SELECT type, deleted_at IS NULL FROM vm_state WHERE name = 'ghost'") == [
+        ("vmledger.reconcile.correct", False)
+    ]
+    assert again().outcome == "clean"
+
+
+def test_what_really_went_before_a_lie_stays_gone(
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, liar: Liar, query: Query
+) -> None:
+    """The delete that was received is the newest version that is left."""
+    teller.tell(api.create(machines.vm("web")))
+    teller.tell(api.delete(kubernetes.VMS, "shop", "web"))
+    liar.claim("update", machines.vm("web"))
+    assert names(query) == ["web"]
+    assert again().corrected == 1
+    assert query("SELECT type FROM vm_state") == [(DELETE,)]
+    assert again().outcome == "clean"
+
+
+@pytest.mark.parametrize("version", ["above the floor", BEYOND], ids=["plausible", "not plausible"])
+def test_machines_that_never_were_do_not_make_a_run_refuse(
+    version: int | str, api: api_server.ApiServer, again: Reconcile, liar: Liar, query: Query
+) -> None:
+    """No complete list ever contained them, so their deletes need no second thought."""
+    api.create(machines.vm("web"))
+    again()
+    floor = api.revision
+    api.create(machines.vm("other"))
+    for number in range(30):
+        liar.claim("add", machines.vm(f"ghost-{number}"), version if isinstance(version, int) else floor + 1)
+    assert again(dry_run=True).outcome == "repaired"
+    assert again().outcome == "repaired"
+    assert names(query) == ["other", "web"]
+    assert again().outcome == "clean"
+
+
+def test_machines_that_a_list_contained_still_make_a_run_refuse(
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, liar: Liar, query: Query
+) -> None:
+    """Whatever events said of them since, and however many others live by hearsay."""
+    for number in range(12):
+        api.create(machines.vm(f"vm-{number:02}"))
+    again()
+    for number in range(12):
+        teller.tell(api.update(kubernetes.VMS, "shop", f"vm-{number:02}", {"spec": {"runStrategy": "Halted"}}))
+        api.delete(kubernetes.VMS, "shop", f"vm-{number:02}")
+    for number in range(100):
+        liar.claim("add", machines.vm(f"ghost-{number}"))
+    done = again()
+    assert done.outcome == "refused"
+    assert "12 of 12 virtual machines" in (done.error or "")
+    assert again(force=True).outcome == "repaired"
+    assert names(query) == []
+
+
+def test_the_same_lie_may_come_again(
+    api: api_server.ApiServer, again: Reconcile, liar: Liar, teller: Teller, query: Query
+) -> None:
+    """It is refuted each time, and each time it costs freshness until the next run alone."""
+    teller.tell(api.create(machines.vm("web")))
+    sent = datetime.datetime.now(datetime.UTC)
+    for _ in range(3):
+        liar.claim("update", machines.vm("web", cores=33), time=sent)
+        assert again().corrected == 1
+        assert difference(api, query) == ({}, {})
+    assert query("SELECT count(*) FROM vm_history WHERE version_epoch = -1") == [(3,)]
+    assert again().outcome == "clean"
+
+
+def test_a_rewind_is_judged_by_lists_alone(
+    api: api_server.ApiServer, again: Reconcile, liar: Liar, query: Query
+) -> None:
+    """A version that an event brought is no sign of one; a list below an earlier list still is."""
+    saved = api.backup()
+    api.create(machines.vm("web"))
+    again()
+    liar.claim("update", machines.vm("web"))
+    api.rewind(saved)
+    done = again()
+    assert done.outcome == "refused"
+    assert f"its list has {saved.revision}, and an earlier one had" in (done.error or "")
+    assert again(accept_rewind=True).outcome == "repaired"
+    assert names(query) == []
+
+
+@pytest.mark.parametrize("ahead", [datetime.timedelta(days=2), datetime.timedelta(days=36500)])
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_time_far_ahead_freezes_no_machine(
+    ahead: datetime.timedelta, exists: bool, api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Of an event without a resource version, which is ordered by that time, and of one with a version."""
+    made = api.create(machines.vm("web"))
+    teller.flat(UPDATE, "web", NOW + ahead, cpucores="33")
+    teller.tell(made, NOW + ahead)
+    if not exists:
+        api.delete(kubernetes.VMS, "shop", "web")
+    again()
+    assert difference(api, query) == ({}, {})
+    assert again().outcome == "clean"
+    event = (
+        api.update(kubernetes.VMS, "shop", "web", {"spec": {"runStrategy": "Halted"}})
+        if exists
+        else api.create(machines.vm("web"))
+    )
+    assert teller.tell(event) is store.Outcome.STORED
+    assert difference(api, query) == ({}, {})
+
+
+@pytest.mark.parametrize("owner", ["its", "another"])
+@pytest.mark.parametrize("step", ["update", "delete"])
+def test_an_instance_that_never_ran_so_is_corrected(
+    owner: str, step: str, api: api_server.ApiServer, again: Reconcile, liar: Liar, query: Query
+) -> None:
+    """Of the machine itself, or of one that nobody has heard of; the machine shows what runs."""
+    web = api.create(machines.vm("web")).object
+    api.create(machines.vmi(web))
+    again()
+    before = shown(query)
+    whose = web if owner == "its" else {**web, "metadata": {**web["metadata"], "uid": "another"}}
+    liar.claim(step, machines.vmi(whose, node="node-of-lies"))
+    done = again()
+    assert (done.outcome, done.corrected, done.instances) == ("repaired", 1, 0)
+    assert shown(query) == before
+    assert query("SELECT count(*) FROM vm_runtime WHERE deleted_at IS NULL") == [(1,)]
+    assert query("SELECT version_number, overtaken FROM vm_runtime_history WHERE version_epoch = -1") == [
+        (BEYOND, True)
+    ]
+    assert again().outcome == "clean"
+
+
+def test_a_lie_about_another_cluster_is_left_to_that_ones_run(
+    api: api_server.ApiServer, again: Reconcile, ledger: store.Store, configuration: settings.Settings, query: Query
+) -> None:
+    """And does not touch this one's."""
+    api.create(machines.vm("web"))
+    again()
+    found = machines.vm("web")
+    found["metadata"] |= {"uid": "u", "resourceVersion": str(BEYOND)}
+    ledger.write([vm.change(events.Event({"id": "1", "type": ADD, "time": NOW}, found), cluster_name="west")])
+    assert again().outcome == "clean"
+    west = dataclasses.replace(configuration, ledger=dataclasses.replace(configuration.ledger, cluster_name="west"))
+    assert reconciliation.run(west).corrected == 1
+    assert query("SELECT cluster, cpucores FROM virtual_machines ORDER BY 1") == [("east", 2), ("west", 2)]
+
+
+def test_a_dry_run_shows_what_would_be_corrected(
+    api: api_server.ApiServer, again: Reconcile, liar: Liar, query: Query
+) -> None:
+    """The lie's version, and the list's."""
+    api.create(machines.vm("web"))
+    again()
+    liar.claim("delete", machines.vm("web"))
+    liar.claim("add", machines.vm("ghost"))
+    before = everything(query)
+    out = io.StringIO()
+    done = again(reconcile_command.TerminalReport(out), dry_run=True)
+    assert (done.outcome, done.corrected, counts(done)) == ("repaired", 2, (0, 0, 0))
+    assert [line.split() for line in out.getvalue().splitlines()[1:]] == [
+        ["VM", "correct", str(BEYOND), str(api.revision), f"shop/{name}"] for name in ("ghost", "web")
+    ]
+    assert everything(query) == before
+    assert "2 untrue versions would be corrected" in "\n".join(reconcile_command.summary(done))
+
+
+def test_what_is_told_while_the_list_runs_is_not_refuted(
+    api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """It may be newer than the list, and is."""
+    api.seed(machines.vm(f"vm-{number}") for number in range(9))
+    again()
+
+    def meanwhile(_: kubernetes.Object) -> None:
+        teller.tell(api.update(kubernetes.VMS, "shop", "vm-1", {"metadata": {"labels": {"at": str(api.revision)}}}))
+
+    api.on_page(meanwhile)
+    assert again().corrected == 0
+    assert difference(api, query) == ({}, {})
+
+
 # Too many deletes
 
 

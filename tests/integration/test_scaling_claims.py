@@ -6,8 +6,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import datetime
-import functools
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -279,24 +277,6 @@ def test_many_at_once_over_many_connections_are_one_rate(url: str) -> None:
     assert conftest.execute(url, "SELECT count(*) FROM scaling_notices") == [(25,)]
     for door in doors:
         door.close()
-
-
-def test_a_claim_looks_only_at_what_it_needs(db: postgres.Database) -> None:
-    """However many rows there are: what has expired, and those of the HPA and the topic, are found by an index."""
-    claims.Table(db, kept=60)
-    calls = {
-        "forget_notices (50)": ["expires_at"],
-        "claim_notice ('a', 'b', 'c', 'd', 'e', now(), 'f', 1, 1, 1, 25, 300, 1, 1)": ["occurrence", "hpa", "topic"],
-    }
-    for call, columns in calls.items():
-        plan = db.run(functools.partial(explained, call))
-        assert not [column for column in columns if not re.search(rf"Index Cond: \(+{column} [=<]", plan)], plan
-
-
-def explained(call: str, cursor: Any) -> str:
-    """Return the plan of a prepared statement."""
-    cursor.execute(f"EXPLAIN EXECUTE {call}")
-    return "\n".join(line for (line,) in cursor.fetchall())
 
 
 def test_rows_of_before_the_rate_do_not_count(db: postgres.Database, url: str) -> None:

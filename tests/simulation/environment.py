@@ -6,7 +6,7 @@ import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psycopg2.extensions
 import werkzeug.test
@@ -16,7 +16,7 @@ from function import settings, wiring
 from function.clients import kubernetes
 from function.inventory.reconcile import result
 from function.inventory.reconcile import run as reconciling
-from tests.simulation import ledger, model_cluster, pause_points
+from tests.simulation import adversary, ledger, model_cluster, pause_points
 
 PAGE = 2
 """Objects in a page, so that a few machines are several pages."""
@@ -70,6 +70,11 @@ class Environment:
                 self._post(data=json.dumps(envelope.structured()), content_type=STRUCTURED)
             else:
                 self._post(**envelope.binary())
+
+    def tell(self, said: Mapping[str, object]) -> None:
+        """Send an event of a stranger, which is taken, or refused for what it says."""
+        answer = self._client.post("/", data=json.dumps(said), content_type=STRUCTURED)
+        assert answer.status_code in (204, 400, 422), answer.get_data(as_text=True)
 
     def close(self) -> None:
         """Close all doors."""
@@ -153,5 +158,10 @@ class _Door(kubernetes.Kube):
 
 def _settings(url: str, kubeconfig: str) -> settings.Settings:
     return settings.Settings.from_env(
-        {"DATABASE_URL": url, "KUBECONFIG": kubeconfig, "CLUSTER_NAME": model_cluster.CLUSTER}
+        {
+            "DATABASE_URL": url,
+            "KUBECONFIG": kubeconfig,
+            "CLUSTER_NAME": model_cluster.CLUSTER,
+            "CLUSTERS": adversary.OTHER_CLUSTER,
+        }
     )

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import psycopg2
@@ -98,6 +98,11 @@ class Tables:
         rows = self.query("SELECT * FROM vm_state WHERE cluster = %s AND deleted_at IS NULL", model_cluster.CLUSTER)
         return {(row["namespace"], row["name"]): _told(row) for row in rows}
 
+    def floor(self) -> int:
+        """Return the version of the last complete list of machines, -1 where there is none."""
+        rows = self.query("SELECT machines_version FROM clusters WHERE cluster = %s", model_cluster.CLUSTER)
+        return int(rows[0]["machines_version"]) if rows else -1
+
     def epochs(self) -> list[datetime.datetime]:
         """Return when restored backups were accepted."""
         rows = self.query("SELECT epochs FROM clusters WHERE cluster = %s", model_cluster.CLUSTER)
@@ -126,18 +131,20 @@ def was_true(
     told: Mapping[str, model_cluster.Envelope],
     past: model_cluster.ModelCluster,
     *,
+    lies: Set[str],
     strict: Callable[[model_cluster.Place], bool],
 ) -> list[Row]:
     """Every row says what was true once: what an event said, what a list held, or that a list lacked it.
 
-    Returns the rows of the states. rows: tables and texts. told: all events that were sent, by id.
+    Returns the rows of the states. rows: tables and texts. told: all events that were sent, by id; but for lies,
+    of which only the ids are given.
     strict: no backup was restored, so that a list can be told by its version.
     """
     texts = collections.defaultdict(list)
     for table, text in rows:
         texts[table].append(text)
     found = {table: tables.rows(table, texts[table]) for table in set(texts) - {"clusters"}}
-    for row in itertools.chain(*found.values()):
+    for row in (row for row in itertools.chain(*found.values()) if row["id"] not in lies):
         _was_true(
             row,
             told,
@@ -183,6 +190,9 @@ def _was_true(
         assert row["deleted_at"] is not None, f"a delete of what lives: {row}"
         assert gone or not strict, f"the list held what this says it lacked: {row}"
         return
+    if row["type"].endswith(".correct") and row["deleted_at"] is not None:
+        assert past.absent(resource, where, listed, row.get("owner_uid")), f"the list held what this corrects: {row}"
+        return
     assert row["deleted_at"] is None, f"no delete, and deleted: {row}"
     held = [each.object for each in past.happened(resource, where) if each.version == listed]
     assert any(_differences(row, _facts(each)) == {} for each in held), f"no list ever held this: {row}"
@@ -205,12 +215,12 @@ def consistent(tables: Tables) -> None:
         )
         overtaken = f"""
             SELECT to_json(h) FROM {pair.history} AS h
-            WHERE h.overtaken <> EXISTS (
+            WHERE h.overtaken <> (h.version_epoch < 0 OR EXISTS (
                 SELECT FROM {pair.history} AS n
                 WHERE ({", ".join(f"n.{name}" for name in pair.key)}) = ({", ".join(f"h.{name}" for name in pair.key)})
                   AND ({", ".join(f"n.{name}" for name in ORDER)}) > ({", ".join(f"h.{name}" for name in ORDER)})
                   AND n.effective_at <= h.effective_at
-            )"""
+            ))"""
         assert tables.query(overtaken) == [], "a version was in force, and is said not to have been, or it was not"
         twice = f"SELECT {key}, {order} FROM {pair.history} GROUP BY {key}, {order} HAVING count(*) > 1"
         assert tables.query(twice) == []
@@ -236,15 +246,23 @@ def kept(tables: Tables, delivered: Iterable[model_cluster.Envelope]) -> None:
         key = (*change.key, bisect.bisect(epochs, change.row.time or _NEVER), *change.version)
         if key not in wanted or change.rank < wanted[key].rank:
             wanted[key] = change
+    refuted: list[Row] = []
     for pair in (MACHINES, INSTANCES):
         for row in tables.query(f"SELECT * FROM {pair.history}"):
             version = [row[name] for name in ORDER]
             if row["version_number"] >= 0:
                 version[2] = None
+            if row["version_epoch"] < 0:
+                refuted.append(row)
+                continue
             told = wanted.pop((*(row[name] for name in pair.key), *version), None)
             if told is not None and row["id"] != SPOILED:
                 rank = (-row["shape"], row["time"] is None, row["time"], row["id"], row["digest"])
                 assert rank <= told.rank, f"{told.row.id} says more of the version than {row}"
+    there = {(row["namespace"], row["name"], row["version_number"], row["version_step"]) for row in refuted}
+    for key, change in list(wanted.items()):
+        if (*change.key[1:3], change.version.number, change.version.step) in there:
+            del wanted[key]  # a list has refuted that version, whatever was told of it
     assert not wanted, f"acknowledged and lost: {list(wanted)}"
 
 
@@ -269,7 +287,8 @@ def equal(tables: Tables, past: model_cluster.ModelCluster) -> None:
             assert row["phase"] in (None, instance.GONE), f"it does not run: {row}"
         _same(row, _sizes(machine, row))
     owners = {(*where, model_cluster.owner_of(ran)) for where, ran in running.items()}
-    for row in tables.query("SELECT * FROM vm_runtime WHERE deleted_at IS NULL"):
+    still = "SELECT * FROM vm_runtime WHERE deleted_at IS NULL AND cluster = %s"
+    for row in tables.query(still, model_cluster.CLUSTER):
         assert (row["namespace"], row["name"], row["owner_uid"]) in owners, f"it runs no more: {row}"
 
 

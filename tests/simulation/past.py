@@ -33,6 +33,25 @@ def as_histories_say(of: ledger.Tables) -> None:
         _same(moment, _fleet(of, moment, (*MACHINE, *RUN)), expected)
 
 
+def as_changes_say(of: ledger.Tables) -> None:
+    """Each change of a machine is a version that was in force and not refuted, and the last says whether it lives."""
+    said: dict[tuple[str, ...], list[ledger.Row]] = {}
+    changes = "SELECT * FROM vm_changes WHERE cluster = %s AND what NOT IN ('started', 'stopped', 'moved')"
+    changes += " ORDER BY changed_at"
+    for row in of.query(changes, model_cluster.CLUSTER):
+        said.setdefault((row["cluster"], row["namespace"], row["name"]), []).append(row)
+    live = of.live()
+    for key, history in _histories(of, ledger.MACHINES).items():
+        in_force = {row["effective_at"] for row in history if row is _greatest(history, row["effective_at"])}
+        told = [row for row in said.pop(key, []) if row["changed_at"] in in_force or row["what"] != "changed"]
+        wrong = [row for row in told if row["changed_at"] not in in_force]
+        assert not wrong, f"a change that never was: {wrong}"
+        whole = [row for row in told if row["what"] in ("appeared", "deleted", "recreated", "returned")]
+        assert not whole or (whole[-1]["what"] != "deleted") == (key[1:] in live), f"dead or alive: {whole}"
+    left = {key for key, rows in said.items() if any(row["what"] == "appeared" for row in rows)}
+    assert not left, f"changes of machines without a history: {left}"
+
+
 def as_it_was(of: ledger.Tables, past: model_cluster.ModelCluster) -> None:
     """At any moment the fleet is what the cluster was; true where every event came, and said when it was."""
     for moment in _some({each.moment for each in past.history}):
@@ -76,7 +95,9 @@ def _run(latest: model_cluster.Happening | None) -> tuple[str | None, str | None
 
 def _histories(of: ledger.Tables, pair: ledger.Pair) -> dict[tuple[str, ...], list[ledger.Row]]:
     found: dict[tuple[str, ...], list[ledger.Row]] = {}
-    for row in of.query(f"SELECT * FROM {pair.history} WHERE cluster = %s", model_cluster.CLUSTER):
+    for row in of.query(
+        f"SELECT * FROM {pair.history} WHERE cluster = %s AND version_epoch >= 0", model_cluster.CLUSTER
+    ):
         found.setdefault(tuple(row[name] for name in pair.key), []).append(row)
     return found
 

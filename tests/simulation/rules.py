@@ -9,6 +9,7 @@ A reconcile runs to its end in one step, or stops before each thing that it asks
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import enum
 import functools
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from function.clients import kubernetes
 from function.inventory.reconcile import plan, result
-from tests.simulation import environment, ledger, model_cluster, past
+from tests.simulation import adversary, environment, ledger, model_cluster, past
 
 PATIENCE = 4.0
 """Seconds after which a reconcile that was stopped now and then may fail, because the database seems to be frozen."""
@@ -42,6 +43,7 @@ class Weather(enum.Enum):
     FAST = "the source's clock is two minutes ahead"
     RESTORED = "the cluster is restored from backups"
     CRASHING = "Postgres crashes"
+    HOSTILE = "somebody POSTs what it likes"
 
     @property
     def skew(self) -> datetime.timedelta:
@@ -149,12 +151,14 @@ def alone(history: History) -> bool:
 class History(stateful.RuleBasedStateMachine):
     """One history; :meth:`teardown` lets everything settle, and then the ledger must equal the cluster."""
 
-    def __init__(self, on: environment.Environment) -> None:
+    def __init__(self, on: environment.Environment, only: Weather | None = None) -> None:
         super().__init__()
         on.clear()
         self.environment = on
         self.cluster = model_cluster.ModelCluster(on.api)
         self.weather = Weather.FAIR
+        self.only = only
+        """The weather of every history that begins, if it is not drawn."""
         self.told: dict[str, model_cluster.Envelope] = {}
         """Every event that was sent, by its id."""
         self.pending: list[model_cluster.Envelope] = []
@@ -174,6 +178,10 @@ class History(stateful.RuleBasedStateMachine):
         self.shown: dict[tuple[str, str, str | None], int] = {}
         """The latest change that each state has shown."""
         self.forgotten: set[model_cluster.Place] = set()
+        self.lies_told: list[Mapping[str, Any]] = []
+        self.lies: set[str] = set()
+        """The ids of events about what never happened."""
+        self.spoiled: set[model_cluster.Place] = set()
         self.buried = False
         """Whether a row was called deleted by hand: another event about its very version says that it is not."""
 
@@ -182,7 +190,7 @@ class History(stateful.RuleBasedStateMachine):
     )
     def begin_with(self, weather: Weather, fleet: Sequence[tuple[model_cluster.Place, str | None, bool, Fate]]) -> None:
         """Begin with some machines, of which some run."""
-        self.weather = weather
+        self.weather = self.only or weather
         for where, instancetype, runs, fate in fleet:
             self._tell(self.cluster.create(where, instancetype=instancetype, kept=True), fate)
             if runs:
@@ -327,29 +335,59 @@ class History(stateful.RuleBasedStateMachine):
         self.pending = [envelope for envelope in self.pending if envelope not in envelopes]
         self.delivered += envelopes
 
+    # The adversary
+
+    @step(lambda self: self.weather is Weather.HOSTILE, lie=adversary.lies(PLACES))
+    def lie(self, lie: adversary.Lie) -> None:
+        """Let an event come about something that never happened."""
+        self._lie([lie])
+
+    @step(lambda self: self.weather is Weather.HOSTILE, lie=adversary.lies(st.just(("ghost", "g"))))
+    def haunt(self, lie: adversary.Lie) -> None:
+        """Let the same come of many machines that never were."""
+        self._lie([dataclasses.replace(lie, where=where) for where in adversary.GHOSTS])
+
+    @step(lambda self: self.weather is Weather.HOSTILE and self.lies, number=st.integers(0, 30))
+    def lie_again(self, number: int) -> None:
+        """Let an untrue event come once more."""
+        self.environment.tell(self.lies_told[number % len(self.lies_told)])
+
+    def _lie(self, lies: Sequence[adversary.Lie]) -> None:
+        for lie in lies:
+            name = hashlib.sha256(f"lie {len(self.lies)}".encode()).hexdigest()[:12]
+            self.lies.add(name)
+            self.lies_told.append(lie.told(name, self.cluster))
+            self.environment.tell(self.lies_told[-1])
+
     # Reconciles
 
     @step(alone, lambda self: self.changed, dry=st.booleans())
     def reconcile(self, dry: bool) -> None:
         """Reconcile, which may be refused; ``dry``: see before that what it would do, and that it does."""
-        before, lost, live = self.environment.tables.all(), *self._lost()
+        before, gone, listed = self.environment.tables.all(), self._gone(), self._listed()
+        few = _few(len(listed - self.spoiled), len(self.cluster.machines()))
         said = self.environment.reconcile(dry_run=True) if dry else None
         assert not dry or self.environment.tables.all() == before, "a dry run has written something"
         done = self.environment.reconcile()
         if done.outcome == "refused":
             assert said is None or said.outcome == "refused", said
-            assert self.rewound or (lost > plan.FEW and lost > live / 5), done
+            assert self.rewound or len(gone) > plan.FEW, done
         else:
-            assert lost <= plan.FEW or lost <= live / 5, f"{lost} of {live} were deleted"
+            assert self.rewound or few, f"{listed} were deleted"
             assert done.outcome in ("clean", "repaired"), done
             assert said is None or _numbers(done) == _numbers(said), f"the dry run said {said}, and then came {done}"
             ledger.equal(self.environment.tables, self.cluster)
             self.changed = False
 
-    def _lost(self) -> tuple[int, int]:
-        """Return how many machines live that are not in the cluster, and how many live."""
-        live = self.environment.tables.live().keys()
-        return len(live - self.cluster.machines().keys()), len(live)
+    def _gone(self) -> set[model_cluster.Place]:
+        """Return the machines that live in the ledger and lived in the cluster, and do not any more."""
+        live = self.environment.tables.live().keys() - self.cluster.machines().keys()
+        return {where for where in live if any(self.cluster.happened(kubernetes.VMS, where))}
+
+    def _listed(self) -> set[model_cluster.Place]:
+        """Return those of them that the last complete list contained."""
+        floor = self.environment.tables.floor()
+        return {where for where in self._gone() if floor >= 0 and not self.cluster.absent(kubernetes.VMS, where, floor)}
 
     @step(
         alone,
@@ -407,6 +445,7 @@ class History(stateful.RuleBasedStateMachine):
     def spoil(self, where: model_cluster.Place, how: Spoil) -> None:
         """Let a row be wrong."""
         self.environment.tables.spoil(where, how.columns)
+        self.spoiled.add(where)
         self.buried = self.buried or how is Spoil.DEAD
         if how is Spoil.FORGOTTEN:
             gone = (kubernetes.VMS, where)
@@ -432,21 +471,23 @@ class History(stateful.RuleBasedStateMachine):
         tables = self.environment.tables
         rows = tables.all()
         if rows != self.known:
-            states = ledger.was_true(tables, rows - self.known, self.told, self.cluster, strict=self._strict)
+            states = ledger.was_true(
+                tables, rows - self.known, self.told, self.cluster, lies=self.lies, strict=self._strict
+            )
             ledger.consistent(tables)
             self.known = rows
             self._never_back(states)
 
     def _strict(self, where: model_cluster.Place) -> bool:
         """Whether a list's version tells what it held, and the ledger knows what it was told of that."""
-        return not self.rewound and where not in self.forgotten
+        return not self.rewound and not self.lies and where not in self.forgotten
 
     def _never_back(self, states: Sequence[ledger.Row]) -> None:
         """A state never shows an earlier change than it did; unless the cluster itself went back."""
-        for row in states:
+        for row in states if not self.lies else ():
             key = (row["namespace"], row["name"], row.get("owner_uid"))
             now = ledger.shown(row, self.told)
-            if row["id"] != ledger.SPOILED and not self.rewound and key[:2] not in self.forgotten:
+            if row["id"] != ledger.SPOILED and self._strict(key[:2]):
                 assert now >= self.shown.get(key, now), f"set back, from {self.shown[key]}: {row}"
                 self.shown[key] = now
 
@@ -468,6 +509,7 @@ class History(stateful.RuleBasedStateMachine):
         ledger.equal(self.environment.tables, self.cluster)
         ledger.kept(self.environment.tables, self.delivered)
         past.as_histories_say(self.environment.tables)
+        past.as_changes_say(self.environment.tables)
         if self.weather is Weather.HONEST:
             past.as_it_was(self.environment.tables, self.cluster)
         again = self.environment.reconcile()
@@ -475,7 +517,9 @@ class History(stateful.RuleBasedStateMachine):
         ledger.equal(self.environment.tables, self.cluster)
 
     def _reconcile_at_last(self) -> None:
-        done = self.environment.reconcile(force=True, accept_rewind=self.rewound)
+        """Reconcile; a person is needed where a backup was restored, or many machines are gone that were there."""
+        many = len(self._gone()) > plan.FEW
+        done = self.environment.reconcile(force=many, accept_rewind=self.rewound)
         assert done.outcome in ("clean", "repaired"), done
         ledger.equal(self.environment.tables, self.cluster)
 
@@ -497,17 +541,30 @@ class History(stateful.RuleBasedStateMachine):
         api.update(kubernetes.NAMESPACES, "", "kube-system", {"metadata": {"uid": uid}})
 
 
+def _few(deletes: int, there: int) -> bool:
+    """Whether so many deletes need no second thought, beside so many machines that are there."""
+    return not plan.too_many(deletes, deletes + there, 20)
+
+
 def _nth(places: Mapping[model_cluster.Place, object], number: int) -> model_cluster.Place:
     return sorted(places)[number % len(places)]
 
 
 def _numbers(done: result.Run) -> tuple[Any, ...]:
-    return done.outcome, done.seen, done.missed_adds, done.missed_updates, done.missed_deletes, done.instances
+    return (
+        done.outcome,
+        done.seen,
+        done.missed_adds,
+        done.missed_updates,
+        done.missed_deletes,
+        done.corrected,
+        done.instances,
+    )
 
 
-def play(on: environment.Environment, *, histories: int, steps: int, anew: bool) -> None:
-    """Play random histories; ``anew``: others each time, else always the same."""
+def play(on: environment.Environment, *, histories: int, steps: int, anew: bool, only: Weather | None = None) -> None:
+    """Play random histories; ``anew``: others each time, else always the same; ``only``: all in this weather."""
     stateful.run_state_machine_as_test(
-        lambda: History(on),  # type: ignore[arg-type]  # as Hypothesis documents
+        lambda: History(on, only),  # type: ignore[arg-type]  # as Hypothesis documents
         settings=hypothesis.settings(max_examples=histories, stateful_step_count=steps, derandomize=not anew),
     )

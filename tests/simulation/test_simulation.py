@@ -56,6 +56,18 @@ def test_after_a_reconcile_the_ledger_equals_the_cluster(on: environment.Environ
     rules.play(on, histories=HISTORIES.get(profile, FEWEST), steps=STEPS, anew=profile in HISTORIES)
 
 
+def test_after_a_reconcile_no_lie_is_left(on: environment.Environment) -> None:
+    """Whatever somebody POSTs between the events, with no --accept-...; over random histories, as above."""
+    profile = hypothesis.settings.get_current_profile_name()
+    rules.play(
+        on,
+        histories=HISTORIES.get(profile, FEWEST),
+        steps=STEPS,
+        anew=profile in HISTORIES,
+        only=rules.Weather.HOSTILE,
+    )
+
+
 def test_a_late_event_does_not_raise_what_no_list_held(history: rules.History) -> None:
     """Of a machine of which nothing else was ever heard."""
     create(history, Fate.LATE)
@@ -70,6 +82,7 @@ def test_late_events_from_before_a_restore_do_not_return(history: rules.History)
     for status in ("Stopped", "Running"):
         history.change(one=0, patch={"status": {"printableStatus": status}}, fate=Fate.TOLD, shape=Shape.WHOLE)
     history.change(one=0, patch={"spec": {"runStrategy": "Halted"}}, fate=Fate.LATE, shape=Shape.WHOLE)
+    history.reconcile(dry=False)
     history.restore(back=3)
     history.settle()
     assert len(history.environment.tables.epochs()) == 1

@@ -89,7 +89,7 @@ MACHINES_ALONE = (
 """What only a machine's state takes along: what its instance says, and what its instancetype says."""
 WORDS = {"vm_runtime_history": "vm_history", "vm_runtime": "vm_state", "instance": "machine"}
 TWINS = [name for name in STATEMENTS if name.replace("machine", "instance") in set(STATEMENTS) - {name}]
-READ_BY_KEY = {"known_machine", "missing_machines"}
+READ_BY_KEY = {"known_machine", "missing_machines", "doubtful_machines"}
 """Their keys differ in more than a column: several instances have one name, and each is after another."""
 
 
@@ -99,11 +99,11 @@ def shape(name: str, family: str) -> str:
     if family == "machines":
         for pattern in MACHINES_ALONE:
             sql = re.sub(pattern, "", sql)
-    sql = re.sub(r" AND (\w+)\.owner_uid = \w+\.owner_uid", "", sql)
+    sql = re.sub(r" AND (\w+)\.owner_uid = \w+\.owner_uid", "", sql).replace("seen.kind = ", "")
     for fact in FACTS[family].split():
         sql = re.sub(rf"(?:\b\w\.)?\b{fact}\b(?: (?:text|integer|bigint|jsonb|timestamptz)(?:\[\])?)?", "", sql)
     sql = re.sub(r", \$\d\[4\]", "", sql)
-    sql = re.sub(r"'(VirtualMachineInstance|VirtualMachine|Gone|)'|\bNULL\b|COLLATE \"C\"", "", sql)
+    sql = re.sub(r"'(VirtualMachineInstance|VirtualMachine|Gone|)( refuted)?'|\bNULL\b|COLLATE \"C\"", "", sql)
     for word, other in WORDS.items():
         sql = sql.replace(word, other)
     sql = re.sub(r"[\s,]+", " ", sql)

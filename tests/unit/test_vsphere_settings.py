@@ -54,7 +54,7 @@ def test_the_address_is_a_name_or_a_url(given: str, url: str) -> None:
     assert access({**FULL, "VROPS_URL": given}) == (url, "mirror", "hunter2")
 
 
-@hypothesis.given(strategies.text(strategies.characters(exclude_characters="\x00", codec="utf-8"), min_size=1))
+@hypothesis.given(strategies.text(strategies.characters(exclude_characters="\x00"), min_size=1))
 def test_any_password_is_kept(password: str) -> None:
     """Dollars, backslashes, quotes, blanks at the ends: in a variable and in the JSON Secret.
 

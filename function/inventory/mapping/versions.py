@@ -30,6 +30,7 @@ STEPS = {
     "vmledger.reconcile.add": UPDATE,
     "vmledger.reconcile.update": UPDATE,
     "vmledger.reconcile.delete": DELETE,
+    "vmledger.reconcile.correct": UPDATE,
 }
 """The event types that change the ledger, and their step.
 

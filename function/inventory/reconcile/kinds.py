@@ -25,7 +25,9 @@ class Kind(Generic[AnyRow]):
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
     write: stores changes of this kind. compare, missing, complete: the statements of that kind.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
-    add, update or delete. notes: the kinds under which objects of its list are noted.
+    add, update or delete. notes: the kinds under which objects of its list are noted. refuted: the kind under which
+    objects are noted of which a version was refuted. doubtful: the statement that finds them. refute: the statements
+    that refute, in one transaction, with the locks that writers of this kind take, in their order.
     """
 
     name: str
@@ -44,6 +46,9 @@ class Kind(Generic[AnyRow]):
     seen: str | None
     missed: str
     notes: tuple[str, ...]
+    refuted: str
+    doubtful: str
+    refute: tuple[str, ...]
 
 
 MACHINES = Kind(
@@ -63,6 +68,9 @@ MACHINES = Kind(
     seen="seen",
     missed="missed_{}s",
     notes=(vm.KIND, REVISIONS),
+    refuted=f"{vm.KIND} refuted",
+    doubtful="doubtful_machines",
+    refute=("together", "lock_shown", "refute_machines", "restore_machines"),
 )
 INSTANCES = Kind(
     name=instance.KIND,
@@ -81,4 +89,15 @@ INSTANCES = Kind(
     seen=None,
     missed="instances",
     notes=(instance.KIND,),
+    refuted=f"{instance.KIND} refuted",
+    doubtful="doubtful_instances",
+    refute=(
+        "together",
+        "hold_instances",
+        "refute_instances",
+        "restore_instances",
+        "remember_instances",
+        "lock_shown",
+        "show_instances",
+    ),
 )

@@ -20,6 +20,8 @@ AnyRow = TypeVar("AnyRow", bound=versions.Row)
 ADDED = "vmledger.reconcile.add"
 UPDATED = "vmledger.reconcile.update"
 DELETED = "vmledger.reconcile.delete"
+CORRECTED = "vmledger.reconcile.correct"
+"""What the list says of an object of which it has refuted a version."""
 FEW = 10
 """Deletes that need no second thought, however small the fleet is."""
 
@@ -51,7 +53,8 @@ class Moment:
 class Standing:
     """How the ledger stands to an object of the list from which it differs.
 
-    recent: the ledger knows it by its time alone, and learned it when the list had begun.
+    recent: the ledger knows it by its time alone, and learned it when the list had begun. refuted: this run has refuted
+    a version of it, so that the list's word is due though nothing else may differ.
     """
 
     lives: bool
@@ -60,15 +63,25 @@ class Standing:
     shape: int
     recent: bool
     resource_version: int | None
+    refuted: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Lost(Generic[AnyRow]):
-    """A live row of the ledger that the list does not hold, and its version."""
+    """A live row of the ledger that the list does not hold, its version, and whether this run has refuted another."""
 
     row: AnyRow
     epoch: int
     version: versions.Version
+    refuted: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubtful:
+    """An object of which the state is a version that the list refutes: its place in the cluster, and the version."""
+
+    place: tuple[str, ...]
+    number: int
 
 
 def too_many(deletes: int, live: int, percent: int) -> bool:
@@ -85,8 +98,11 @@ def decide(kind: Kind, change: versions.Change, known: Standing | None, moment: 
         return kind.ordered(msgspec.structs.replace(change.row, type=ADDED))
     if known.recent or (known.epoch, known.version.number) > (moment.epoch, moment.version):
         return None
+    theirs = (known.epoch, *known.version.order)
+    if known.refuted:
+        return _outranking(kind, msgspec.structs.replace(change.row, type=CORRECTED), theirs, moment)
     row = msgspec.structs.replace(change.row, type=UPDATED if known.lives else ADDED)
-    order, theirs = (moment.epoch, *versions.version(row).order), (known.epoch, *known.version.order)
+    order = (moment.epoch, *versions.version(row).order)
     if order > theirs or (order == theirs and known.shape < versions.OBJECT):
         return kind.ordered(row)
     return _outranking(kind, row, theirs, moment)
@@ -94,7 +110,8 @@ def decide(kind: Kind, change: versions.Change, known: Standing | None, moment: 
 
 def gone(kind: Kind, lost: Lost[Any], moment: Moment) -> versions.Change:
     """Return the delete of an object that a complete list did not hold: what was last known, dated by the list."""
-    said: dict[str, Any] = {"type": DELETED, "id": event_id(moment), "time": moment.began, "deleted_at": moment.began}
+    step = CORRECTED if lost.refuted else DELETED
+    said: dict[str, Any] = {"type": step, "id": event_id(moment), "time": moment.began, "deleted_at": moment.began}
     row = msgspec.structs.replace(lost.row, **said, **kind.gone, resource_version=moment.version)
     return _outranking(kind, row, (lost.epoch, *lost.version.order), moment)
 

@@ -27,8 +27,9 @@ class Options:
 class Run:
     """What became of a run; the fields before ``instances`` are a row of ``reconcile_runs``.
 
-    seen: virtual machines in the list. missed_*: those that were written, or in a dry run would be. error: why it was
-    refused or failed, or what it left undone. instances: running instances that were written. sized: machines whose
+    seen: virtual machines in the list. missed_*: those that were written, or in a dry run would be. corrected: machines
+    and instances of which the ledger had a version that the list refutes. error: why it was refused or failed, or what
+    it left undone. instances: running instances that were written. sized: machines whose
     size was looked up. unreadable: objects that can be no rows of the ledger.
     """
 
@@ -40,6 +41,7 @@ class Run:
     missed_adds: int = 0
     missed_updates: int = 0
     missed_deletes: int = 0
+    corrected: int = 0
     list_version: int | None = None
     error: str | None = None
     instances: int = 0
@@ -60,7 +62,7 @@ class Run:
                 "failed",
                 f"{self.unreadable} objects cannot be read: the log says why",
             )
-        elif self.missed_adds or self.missed_updates or self.missed_deletes or self.instances:
+        elif self.missed_adds or self.missed_updates or self.missed_deletes or self.corrected or self.instances:
             self.outcome = "repaired"
 
     def break_off(self, outcome: Outcome, error: str) -> None:

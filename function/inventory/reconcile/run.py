@@ -145,9 +145,9 @@ class _Reconciliation:
         except _Rewound as exc:
             known = self._accepted(known, uid, exc)
             moment = self._take(kinds.MACHINES, known, uid)
-        self._check_limit(moment, known.live)
+        self._check_limit(moment)
         self._delete(kinds.MACHINES, moment)
-        self._take_instances(dataclasses.replace(known, uid=uid, highest=moment.version), uid)
+        self._take_instances(dataclasses.replace(known, uid=uid, floor=moment.version), uid)
         if not self.options.dry_run:
             sizes.Lookup(self.api, self.ledger).run(moment, self._sized)
         self.ledger.forget()
@@ -180,7 +180,7 @@ class _Reconciliation:
     def _begun(self, known: snapshot.Cluster, uid: str) -> snapshot.Cluster:
         """Begin an epoch, in which all resource versions may come again."""
         if self.options.dry_run:
-            return dataclasses.replace(known, epoch=known.epoch + 1, highest=-1)
+            return dataclasses.replace(known, epoch=known.epoch + 1, floor=-1)
         self.ledger.begin_epoch(uid)
         log.warning("a new epoch of %s begins", self._name, extra={"action": "reconcile.epoch"})
         return self.ledger.cluster()
@@ -207,7 +207,9 @@ class _Reconciliation:
         moment: plan.Moment | None = None
         count = 0
         for page in self.api.pages(kind.resource, limit=self.options.page):
-            moment = moment or self._moment(page, known, uid)
+            if moment is None:
+                moment = self._moment(page, known, uid)
+                self._refute(kind, moment)
             self._take_page(kind, moment, page.items)
             count += len(page.items)
             self.talk.at(kind.noun, count, count + (page.remaining or 0))
@@ -221,16 +223,38 @@ class _Reconciliation:
     def _moment(self, page: kubernetes.Page, known: snapshot.Cluster, uid: str) -> plan.Moment:
         """Return the moment of a list by its first page, before anything of it is written."""
         version = page.resource_version
-        if version < known.highest:
+        if version < known.floor:
             raise _Rewound(
-                f"the cluster counts resource versions from lower again: its list has {version}, and the ledger knows"
-                f" {known.highest}; it may have been restored from a backup"
+                f"the cluster counts resource versions from lower again: its list has {version}, and an earlier one had"
+                f" {known.floor}; it may have been restored from a backup"
             )
         if known.uid is None and not self.options.dry_run:
             self.ledger.adopt(uid)
         if self.done.list_version is None:
             self.done.list_version = version
         return plan.Moment(epoch=known.epoch, version=version, began=known.began)
+
+    def _refute(self, kind: kinds.Kind[Any], moment: plan.Moment) -> None:
+        """Take back what the list proves to be untrue, before anything is compared with it."""
+        for doubtful in self.ledger.doubtful(kind, moment):
+            if self.options.dry_run:
+                self._show_doubtful(kind, doubtful, moment)
+            else:
+                self.ledger.refute(kind, doubtful, moment)
+                self.done.count("corrected", len(doubtful))
+            self._say("refuted", f"some {kind.noun} had versions that never were", count=len(doubtful))
+
+    def _show_doubtful(self, kind: kinds.Kind[Any], doubtful: Sequence[plan.Doubtful], moment: plan.Moment) -> None:
+        for each in doubtful:
+            key = (self.done.cluster, *each.place)
+            if key not in self.shown:
+                namespace, name = each.place[:2]
+                row = versions.Row(
+                    type=plan.CORRECTED, id=plan.event_id(moment), cluster=key[0], namespace=namespace, name=name
+                )
+                self.talk.difference(f"{kind.short} correct", row, was=each.number, now=moment.version)
+                self.shown.add(key)
+                self.done.count("corrected")
 
     def _take_page(self, kind: kinds.Kind[Any], moment: plan.Moment, items: Sequence[Object]) -> None:
         changes: list[versions.Change] = []
@@ -286,6 +310,8 @@ class _Reconciliation:
         for change, was in self._written(kind, repairs):
             if change.key in self.shown:  # a dry run writes nothing, so a list that is read again differs again
                 continue
+            if change.row.type == plan.CORRECTED:  # it was counted when it was refuted
+                continue
             step = change.row.type.rpartition(".")[2]
             if self.options.dry_run:
                 now = None if change.row.type == plan.DELETED else change.row.resource_version
@@ -302,9 +328,13 @@ class _Reconciliation:
 
     # What it does not hold
 
-    def _check_limit(self, moment: plan.Moment, live: int) -> None:
-        """Refuse to delete so many that it may be a mistake."""
+    def _check_limit(self, moment: plan.Moment) -> None:
+        """Refuse to delete so many that it may be a mistake.
+
+        What they are a part of is counted from the list: of what the ledger had live, anybody can make more or fewer.
+        """
         deletes = self.ledger.missing(moment)
+        live = deletes + self.done.seen
         if self.options.force or not plan.too_many(deletes, live, self.percent):
             return
         if self.options.dry_run:

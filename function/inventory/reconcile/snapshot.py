@@ -39,24 +39,30 @@ LOCK_PAUSE = 0.1
 ALONE_SECONDS = 1.0
 """How long the lock of a run that was killed is waited for."""
 BATCH = 500
+REFUTED_BATCH = 100
+"""Objects that are refuted in one transaction, because their writers wait for it."""
+BY_INDEX = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+"""What is left goes by index, object by object: tables that were just filled have no statistics."""
 
-NEEDS = postgres_session.Needs(statement=STATEMENT_SECONDS, lock=LOCK_WAITS[0], planner={"enable_seqscan": "off"})
+NEEDS = postgres_session.Needs(statement=STATEMENT_SECONDS, lock=LOCK_WAITS[0], planner=dict.fromkeys(BY_INDEX, "off"))
 
-SQL = statements.load(pathlib.Path(__file__).parent / "sql")
+SQL = statements.Statements(
+    {**store.SQL.by_name, **statements.load(pathlib.Path(__file__).parent / "sql").by_name},
+)
+"""The statements of this room, and the store's: what is refuted follows the writers' locks and shows as theirs does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cluster:
     """What is known of a cluster before its list begins.
 
-    uid: its identity, None before the first run. epoch: of the changes that are made now. highest: the greatest
-    resource version of that epoch. live: the VMs that live. began: now, by the database's clock.
+    uid: its identity, None before the first run. epoch: of the changes that are made now. floor: the greatest version
+    of a complete list of that epoch. began: now, by the database's clock.
     """
 
     uid: str | None
     epoch: int
-    highest: int
-    live: int
+    floor: int
     began: datetime.datetime
 
 
@@ -101,7 +107,7 @@ class Snapshot:
     def cluster(self) -> Cluster:
         """Return what is known of the cluster."""
         [found] = self._ask("find_cluster")
-        return Cluster(**dict(zip(("uid", "epoch", "began", "highest", "live"), found, strict=True)))
+        return Cluster(**dict(zip(("uid", "epoch", "began", "floor"), found, strict=True)))
 
     def adopt(self, uid: str) -> None:
         """Store the identity of the cluster, at its first list."""
@@ -113,7 +119,8 @@ class Snapshot:
 
     def forget(self, *notes: str) -> None:
         """Forget what was noted under these kinds, or under all, by this run or by one that was killed."""
-        notes = notes or (*kinds.MACHINES.notes, *kinds.INSTANCES.notes)
+        every = (kinds.MACHINES, kinds.INSTANCES)
+        notes = notes or tuple(note for kind in every for note in (*kind.notes, kind.refuted))
         self._ask("forget_seen", kinds=list(notes))
         for note in notes:
             self._noted.pop(note, None)
@@ -153,8 +160,25 @@ class Snapshot:
         after = dict.fromkeys(kind.place, "")
         while found := self._ask(kind.missing, batch=BATCH, **after, **dataclasses.asdict(moment)):
             rows = [msgspec.json.decode(row[0], type=kind.row) for row in found]
-            yield [plan.Lost(row, rest[1], versions.Version(*rest[2:])) for row, rest in zip(rows, found, strict=True)]
+            yield [
+                plan.Lost(row, epoch, versions.Version(*version), refuted=refuted)
+                for row, (_, epoch, *version, refuted) in zip(rows, found, strict=True)
+            ]
             after = {name: getattr(rows[-1], name) for name in kind.place}
+
+    def doubtful(self, kind: kinds.Kind[Any], moment: plan.Moment) -> Iterator[list[plan.Doubtful]]:
+        """Yield the objects whose state the list refutes, some at a time, and note them."""
+        after = dict.fromkeys(kind.place, "")
+        while found := self._ask(kind.doubtful, batch=REFUTED_BATCH, **after, **dataclasses.asdict(moment)):
+            doubtful = [plan.Doubtful(row[:-1], row[-1]) for row in found]
+            self.note(kind.refuted, [_noted(each.place) for each in doubtful])
+            yield doubtful
+            after = dict(zip(kind.place, doubtful[-1].place, strict=True))
+
+    def refute(self, kind: kinds.Kind[Any], doubtful: Sequence[plan.Doubtful], moment: plan.Moment) -> None:
+        """Take from the order what the list refutes; the state is what is left, or waits for the list's word."""
+        places = [dict(zip(kind.place, each.place, strict=True), cluster=self._cluster) for each in doubtful]
+        self._run(kind.refute, {"rows": json.dumps(places), **dataclasses.asdict(moment)})
 
     def complete(self, kind: kinds.Kind[Any], moment: plan.Moment) -> None:
         """Note that a list was read to its end: events below it raise nothing any more that it did not hold."""
@@ -199,26 +223,36 @@ class Snapshot:
 
     def _ask(self, name: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement in a transaction of its own; return its rows."""
-        return self._run("", name, parameters)
+        return self._run((name,), parameters)
 
     def _ask_alone(self, name: str, /, **parameters: Any) -> None:
         """Run a statement while no writer is under way."""
-        self._run(store.ALONE, name, parameters)
+        self._run(("alone", name), parameters)
 
-    def _run(self, before: str, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a statement after ``before``; all may be repeated, and are where a lock was not free in time."""
+    def _run(self, names: Sequence[str], parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run statements in one transaction; return the rows of the last.
+
+        All may be repeated, and are where a lock was not free in time.
+        """
         for wait in LOCK_WAITS:
             try:
                 with deadline.within(STATEMENT_SECONDS + 1), self._open().cursor(lock_wait=wait) as cursor:
-                    cursor.execute(before + SQL.ready(cursor, name), {"cluster": self._cluster, **parameters})
+                    call = " ".join([SQL.ready(cursor, name) for name in names])
+                    cursor.execute(call, {"cluster": self._cluster, **parameters})
                     return cursor.fetchall() if cursor.description else []
             except (postgres_errors.Conflict, errors.Locked):
                 time.sleep(LOCK_PAUSE)
         raise errors.Locked("the database was locked by others for too long")
 
 
+def _noted(place: Sequence[str]) -> tuple[str, str, str]:
+    """Return how a place is noted: namespace, name, and what else tells it from others."""
+    namespace, name, *more = place
+    return namespace, name, more[0] if more else ""
+
+
 def _standing(row: Sequence[Any]) -> plan.Standing | None:
-    lives, epoch, number, at, step, shape, recent, resource_version = row
+    lives, epoch, number, at, step, shape, recent, resource_version, refuted = row
     if epoch is None:
         return None
     return plan.Standing(
@@ -228,4 +262,5 @@ def _standing(row: Sequence[Any]) -> plan.Standing | None:
         shape=shape,
         recent=recent,
         resource_version=resource_version,
+        refuted=refuted,
     )

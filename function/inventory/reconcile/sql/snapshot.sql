@@ -10,18 +10,15 @@ PREPARE release_turn AS
 SELECT pg_advisory_unlock_all();
 
 -- find_cluster (cluster)
--- Returns what is known of a cluster: its uid, its epoch, now (not before the epoch), the greatest resource version of
--- the epoch, and the number of live machines.
+-- Returns what is known of a cluster: its uid, its epoch, now (not before the epoch), and the greatest version of a
+-- complete list of the epoch. What events brought does not count here: anybody can send a great number.
 PREPARE find_cluster (text) AS
 SELECT c.uid, e.epoch, greatest(clock_timestamp(), c.epochs[e.epoch]),
        greatest(
            -1,
            CASE WHEN c.machines_epoch = e.epoch THEN c.machines_version END,
-           CASE WHEN c.instances_epoch = e.epoch THEN c.instances_version END,
-           (SELECT max(version_number) FROM vm_state WHERE cluster = $1 AND version_epoch = e.epoch),
-           (SELECT max(version_number) FROM vm_runtime WHERE cluster = $1 AND version_epoch = e.epoch)
-       ),
-       (SELECT count(*) FROM vm_state WHERE cluster = $1 AND deleted_at IS NULL)
+           CASE WHEN c.instances_epoch = e.epoch THEN c.instances_version END
+       )
 FROM (SELECT) AS one
 LEFT JOIN clusters AS c ON c.cluster = $1
 CROSS JOIN LATERAL (SELECT coalesce(cardinality(c.epochs), 0)) AS e (epoch);
@@ -70,12 +67,14 @@ SELECT count(*) FROM reconcile_seen WHERE cluster = $1 AND kind = $2;
 -- Returns the machines of a page that the state lacks, or has otherwise, with the state's version of each. Recent is a
 -- state without a resource version that is newer than the list's beginning by its time, and was stored after it too:
 -- the source's clock may be wrong.
--- A row of an earlier epoch differs, whatever it says: late events of that epoch would still outrank it.
+-- A row of an earlier epoch differs, whatever it says: late events of that epoch would still outrank it. So does a row
+-- of which this run has refuted a version, so that the list's word follows the lie.
 -- The comparison is made here, page by page, so that no more than a page is ever sent or held in memory.
 PREPARE compare_machines (json, smallint, timestamptz) AS
 SELECT r.namespace, r.name, s.deleted_at IS NULL, s.version_epoch, s.version_number,
        nullif(s.version_time, '-infinity'), s.version_step, s.shape,
-       s.version_number < 0 AND least(s.effective_at, s.updated_at) > $3, s.resource_version
+       s.version_number < 0 AND least(s.effective_at, s.updated_at) > $3 AND NOT wrong.refuted, s.resource_version,
+       wrong.refuted
 FROM json_to_recordset($1) AS r (
     cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", uid text, resource_version bigint,
     kind text, generation bigint, cpucores integer, cpusockets integer, cputhreads integer, vcpus integer, memory text,
@@ -88,7 +87,15 @@ LEFT JOIN LATERAL (
     WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
     LIMIT 1
 ) AS s ON true
-WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2
+CROSS JOIN LATERAL (
+    SELECT EXISTS (
+        SELECT FROM reconcile_seen AS seen
+        WHERE seen.cluster = r.cluster AND seen.kind = 'VirtualMachine refuted'
+          AND seen.namespace = r.namespace AND seen.name = r.name AND seen.uid = ''
+        OFFSET 0
+    )
+) AS wrong (refuted)
+WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2 OR wrong.refuted
    OR (s.uid, s.resource_version, s.kind, s.generation, s.cpucores, s.cpusockets, s.cputhreads, s.spec_vcpus, s.memory,
        s.spec_memory_bytes, s.storageclass, s.network, s.instancetype, s.preference, s.run_strategy, s.status, s.os,
        s.architecture, s.machine_type, s.disks, s.disk_bytes, s.labels, s.created_at)
@@ -102,7 +109,8 @@ WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2
 PREPARE compare_instances (json, smallint, timestamptz) AS
 SELECT r.namespace, r.name, r.owner_uid, s.deleted_at IS NULL, s.version_epoch, s.version_number,
        nullif(s.version_time, '-infinity'), s.version_step, s.shape,
-       s.version_number < 0 AND least(s.effective_at, s.updated_at) > $3, s.resource_version
+       s.version_number < 0 AND least(s.effective_at, s.updated_at) > $3 AND NOT wrong.refuted, s.resource_version,
+       wrong.refuted
 FROM json_to_recordset($1) AS r (
     cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C", uid text,
     resource_version bigint, node text, ip_addresses text[], guest_os text, phase text, live_vcpus integer,
@@ -113,35 +121,76 @@ LEFT JOIN LATERAL (
     WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.owner_uid = r.owner_uid
     LIMIT 1
 ) AS s ON true
-WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2
+CROSS JOIN LATERAL (
+    SELECT EXISTS (
+        SELECT FROM reconcile_seen AS seen
+        WHERE seen.cluster = r.cluster AND seen.kind = 'VirtualMachineInstance refuted'
+          AND seen.namespace = r.namespace AND seen.name = r.name AND seen.uid = r.owner_uid
+        OFFSET 0
+    )
+) AS wrong (refuted)
+WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2 OR wrong.refuted
    OR (s.uid, s.resource_version, s.node, s.ip_addresses, s.guest_os, s.phase, s.live_vcpus, s.live_memory_bytes)
       IS DISTINCT FROM
       (r.uid, r.resource_version, r.node, r.ip_addresses, r.guest_os, r.phase, r.live_vcpus, r.live_memory_bytes);
 
 -- count_missing (cluster, epoch, version, began)
--- Counts the live machines that the complete list does not contain, and that nothing after it is about.
--- The list contained what is noted; recent ones (see compare_machines) may be newer than the list.
+-- Counts the live machines that the last complete list contained, that this one does not, and that nothing after it is
+-- about. Where the cluster has no complete list yet, it counts all that this one does not contain.
+-- This one contained what is noted; recent ones (see compare_machines) may be newer than it. What the last one contained
+-- is the newest version up to its own: a machine of which only events told since then needs no second thought.
 PREPARE count_missing (text, smallint, bigint, timestamptz) AS
 SELECT count(*)
 FROM vm_state AS s
-WHERE s.cluster = $1 AND s.deleted_at IS NULL AND (s.version_epoch, s.version_number) <= ($2, $3)
-  AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4)
+LEFT JOIN clusters AS c ON c.cluster = $1
+WHERE s.cluster = $1 AND s.deleted_at IS NULL
+  AND ((s.version_epoch, s.version_number) <= ($2, $3) OR EXISTS (
+      SELECT FROM reconcile_seen AS wrong
+      WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachine refuted'
+        AND wrong.namespace = s.namespace AND wrong.name = s.name
+      OFFSET 0
+  ))
+  AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4 AND NOT EXISTS (
+      SELECT FROM reconcile_seen AS wrong
+      WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachine refuted'
+        AND wrong.namespace = s.namespace AND wrong.name = s.name
+      OFFSET 0
+  ))
   AND NOT EXISTS (
       SELECT FROM reconcile_seen AS seen
       WHERE seen.cluster = s.cluster AND seen.kind = 'VirtualMachine'
         AND seen.namespace = s.namespace AND seen.name = s.name
       OFFSET 0
-  );
+  )
+  AND CASE WHEN c.machines_version >= 0 THEN (
+      SELECT h.deleted_at IS NULL AND h.version_number >= 0
+      FROM vm_history AS h
+      WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.version_epoch >= 0
+        AND (h.version_epoch, h.version_number) <= (c.machines_epoch, c.machines_version)
+      ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
+      LIMIT 1
+  ) ELSE s.version_epoch >= 0 END;
 
 -- missing_machines (cluster, epoch, version, began, namespace, name, batch)
--- Returns the machines that count_missing counts, as JSON with their versions: the next ones after a namespace and
--- name.
+-- Returns the live machines that this list does not contain, and that nothing after it is about: as JSON, with their
+-- versions and whether this run has refuted one; the next ones after a namespace and name.
 PREPARE missing_machines (text, smallint, bigint, timestamptz, text, text, bigint) AS
 SELECT (to_jsonb(s) || jsonb_build_object('vcpus', s.spec_vcpus, 'memory_bytes', s.spec_memory_bytes))::text,
-       s.version_epoch, s.version_number, nullif(s.version_time, '-infinity'), s.version_step
+       s.version_epoch, s.version_number, nullif(s.version_time, '-infinity'), s.version_step,
+       EXISTS (
+           SELECT FROM reconcile_seen AS wrong
+           WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachine refuted'
+             AND wrong.namespace = s.namespace AND wrong.name = s.name
+           OFFSET 0
+       )
 FROM vm_state AS s
 WHERE s.cluster = $1 AND s.deleted_at IS NULL AND (s.version_epoch, s.version_number) <= ($2, $3)
-  AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4)
+  AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4 AND NOT EXISTS (
+      SELECT FROM reconcile_seen AS wrong
+      WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachine refuted'
+        AND wrong.namespace = s.namespace AND wrong.name = s.name
+      OFFSET 0
+  ))
   AND NOT EXISTS (
       SELECT FROM reconcile_seen AS seen
       WHERE seen.cluster = s.cluster AND seen.kind = 'VirtualMachine'
@@ -155,10 +204,21 @@ LIMIT $7;
 -- missing_instances (cluster, epoch, version, began, namespace, name, owner_uid, batch)
 -- The same for instances. An object of the list that cannot be read is noted without a uid; it may be any of its name.
 PREPARE missing_instances (text, smallint, bigint, timestamptz, text, text, text, bigint) AS
-SELECT to_jsonb(s)::text, s.version_epoch, s.version_number, nullif(s.version_time, '-infinity'), s.version_step
+SELECT to_jsonb(s)::text, s.version_epoch, s.version_number, nullif(s.version_time, '-infinity'), s.version_step,
+       EXISTS (
+           SELECT FROM reconcile_seen AS wrong
+           WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachineInstance refuted'
+             AND wrong.namespace = s.namespace AND wrong.name = s.name AND wrong.uid = s.owner_uid
+           OFFSET 0
+       )
 FROM vm_runtime AS s
 WHERE s.cluster = $1 AND s.deleted_at IS NULL AND (s.version_epoch, s.version_number) <= ($2, $3)
-  AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4)
+  AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4 AND NOT EXISTS (
+      SELECT FROM reconcile_seen AS wrong
+      WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachineInstance refuted'
+        AND wrong.namespace = s.namespace AND wrong.name = s.name AND wrong.uid = s.owner_uid
+      OFFSET 0
+  ))
   AND NOT EXISTS (
       SELECT FROM reconcile_seen AS seen
       WHERE seen.cluster = s.cluster AND seen.kind = 'VirtualMachineInstance'
@@ -228,9 +288,9 @@ WITH given AS MATERIALIZED (
 SELECT count(*) FROM sized;
 
 -- record_run (cluster, seconds, outcome, dry_run, seen, missed_adds, missed_updates, missed_deletes,
---             list_version, error)
+--             corrected, list_version, error)
 -- Stores what became of a run.
-PREPARE record_run (text, double precision, text, boolean, bigint, bigint, bigint, bigint, bigint, text) AS
+PREPARE record_run (text, double precision, text, boolean, bigint, bigint, bigint, bigint, bigint, bigint, text) AS
 INSERT INTO reconcile_runs (cluster, started_at, seconds, outcome, dry_run, seen, missed_adds, missed_updates,
-                            missed_deletes, list_version, error)
-VALUES ($1, clock_timestamp() - make_interval(secs => $2), $2, $3, $4, $5, $6, $7, $8, $9, $10);
+                            missed_deletes, corrected, list_version, error)
+VALUES ($1, clock_timestamp() - make_interval(secs => $2), $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);

@@ -6,7 +6,8 @@
 -- remember_instances (rows)
 -- Lets a deleted instance keep what was last known of it: its delete, or a complete list that lacks it, may not say.
 -- Looks at earlier versions of the same instance; a list's delete does not name the instance, so any version counts.
--- The history keeps what each version said, so the order in which the versions came does not matter.
+-- What a list has refuted (epoch -1) was never known. The history keeps what each version said, so the order in which
+-- the versions came does not matter.
 -- Runs after merge_instances in the same transaction, on rows that lock_instances has locked.
 PREPARE remember_instances (json) AS
 WITH earlier AS MATERIALIZED (
@@ -39,6 +40,7 @@ WITH earlier AS MATERIALIZED (
         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = s.owner_uid
           AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
               <= (s.version_epoch, s.version_number, s.version_time, s.version_step)
+          AND h.version_epoch >= 0
           AND (own.uid IS NULL OR h.uid = own.uid)
         OFFSET 0
     ) AS h
