@@ -25,6 +25,7 @@ RIGHTS = {
     "reconcile_seen": "SELECT, INSERT, DELETE",
     "ledger_heard": "SELECT, INSERT, UPDATE, DELETE",
     "ledger_health": "SELECT",
+    "dead_letters": "SELECT, INSERT, UPDATE, DELETE",
     "virtual_machines": "SELECT",
     "_yoyo_migration": "SELECT",
 }

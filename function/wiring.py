@@ -10,12 +10,14 @@ from collections.abc import Mapping
 
 from function import errors, logs, settings
 from function.clients import issuer, kubernetes, postgres
+from function.dead_letters import keeper, sink, table
 from function.inventory import capability as inventory
 from function.inventory import health
-from function.inventory.storage import dead_letters
+from function.inventory.mapping import trimmed
+from function.inventory.storage import dead_letters as refusals
 from function.scaling import capability as scaling
 from function.vsphere import capability as vsphere
-from function.web import app, callers, routing
+from function.web import app, callers, cloudevents, routing
 
 NOT_CONFIGURED = "not configured"
 
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 class Service:
     """The application (``app``), and what it holds open.
 
-    configuration: what it was built from. guard: knows who may send; None lets everybody.
+    configuration: what it was built from. guard: knows who may send; None lets everybody. letters: the dead letters
+    that are kept; None without a database.
     """
 
     def __init__(self, configuration: settings.Settings) -> None:
@@ -46,10 +49,15 @@ class Service:
         refused = self._ledger.refusals.count if self._ledger else None
         web = issuer.Web(configuration.callers.ca_file)
         self.guard = _guard(configuration.callers, self._api, web)
-        self.app = app.create_app(configuration, router, self.states, guard=self.guard, refused=refused)
+        self._router = router
+        self.letters = _letters(configuration.dead_letters, self._database)
+        dead_letters = _sink(configuration, self.letters)
+        self.app = app.create_app(
+            configuration, router, self.states, guard=self.guard, refused=refused, dead_letters=dead_letters
+        )
         self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
         self._open = contextlib.ExitStack()  # closes the last one first
-        for opened in (web, self._api, self._database, self._ledger, self._operations, notices):
+        for opened in (web, self._api, self._database, self._ledger, dead_letters, self._operations, notices):
             if opened is not None:
                 self._open.callback(opened.close)
 
@@ -64,6 +72,10 @@ class Service:
             "callers": self.guard.state() if self.guard else NOT_CONFIGURED,
         }
 
+    def handle(self, document: bytes) -> None:
+        """Handle one event in the JSON format as if it had been sent to POST /; raise what that would answer."""
+        self._router.handle(cloudevents.from_wsgi({"CONTENT_TYPE": "application/cloudevents+json"}, document))
+
     def close(self) -> None:
         """Close what is open, when nothing is in flight any more."""
         self._open.close()
@@ -74,7 +86,7 @@ class _Ledger:
 
     def __init__(self, part: settings.Ledger, db: postgres.Database) -> None:
         self._watch = health.Watch(db, part.max_silence, own=part.cluster_name)
-        self.refusals = dead_letters.DeadLetters(db, cluster=part.cluster_name)
+        self.refusals = refusals.DeadLetters(db, cluster=part.cluster_name)
 
     def state(self, database_state: str) -> str:
         """Return "ok", or a sentence."""
@@ -95,6 +107,17 @@ def from_env(environ: Mapping[str, str]) -> Service:
     for sentence in settings.corrections(environ):
         log.warning(sentence, extra={"action": "setting.corrected"})
     return Service(configuration)
+
+
+def _letters(part: settings.DeadLetters, db: postgres.Database | None) -> table.Table | None:
+    return table.Table(db, most=part.most, days=part.days) if db else None
+
+
+def _sink(configuration: settings.Settings, letters: table.Table | None) -> sink.Sink | None:
+    """Return what keeps the dead letters that POST /echo receives; None where none are to be kept."""
+    if letters is None or not configuration.dead_letters.most:
+        return None
+    return sink.Sink(keeper.Keeper(letters), trimmed.data, most=configuration.echo.max_bytes)
 
 
 def _guard(part: settings.Callers, api: kubernetes.Kube | None, web: issuer.Web) -> callers.Callers | None:

@@ -27,6 +27,7 @@ COMMANDS = {
     "migrate": "bring the database schema up to date",
     "reconcile": "make the ledger equal to the cluster",
     "health": "say whether events still arrive, and what is wrong where they do not",
+    "replay": "send the dead letters that are kept again",
     "prune": "drop what is old from the history, and what says nothing new",
     "render-webhook": "print the request that a Secret would send about a scaling event, without sending it",
 }

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import logging
+import logging.config
 import os
 import sys
 from typing import Any, TextIO
 
 import click
 
-from function import progress, settings
+from function import logs, progress, settings
+from function.settings import variables
 
 CLEAR = "\r\x1b[K"
 """What empties the line that the cursor is in."""
@@ -34,6 +38,46 @@ def say(line: str) -> None:
 def as_written(text: str) -> str:
     """Return help that click must not wrap: its lines are a table."""
     return "\n\n".join(f"\b\n{paragraph}" for paragraph in text.strip().split("\n\n"))
+
+
+class Span(click.ParamType[datetime.timedelta]):
+    """A span of time such as 400d; a number without a unit would be seconds, which nobody means."""
+
+    name = "SPAN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime.timedelta:
+        """Read an option."""
+        if isinstance(value, datetime.timedelta):
+            return value
+        text = str(value).strip()
+        if text.isdigit():
+            self.fail(f"needs a unit, such as {text}d for days", param, ctx)
+        try:
+            seconds = variables.duration(text)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+        if not 0 < seconds <= 100 * 366 * 24 * 3600:
+            self.fail("must be between a second and a hundred years, such as 400d", param, ctx)
+        return datetime.timedelta(seconds=seconds)
+
+
+class _AroundBar(logging.StreamHandler[TextIO]):
+    """Writes log lines in the place of the bar, which is drawn again below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream.write(CLEAR)
+        super().emit(record)
+
+
+def configure_logs(level: str) -> None:
+    """Log to standard error: as JSON from ``level`` on; in a terminal warnings alone, in words, around the bar."""
+    terminal = sys.stderr.isatty()
+    logging.config.dictConfig(logs.configuration("WARNING" if terminal else level))
+    if terminal:
+        handler = _AroundBar(sys.stderr)
+        handler.setFormatter(logs.TerminalFormatter())
+        logging.getLogger().handlers[:] = [handler]
 
 
 class Bars(progress.Progress):

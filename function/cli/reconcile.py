@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import logging.config
 import os
 import signal
 import sys
@@ -20,7 +19,6 @@ from typing import Any, TextIO
 
 import click
 
-from function import logs
 from function.cli import output
 from function.inventory.mapping import versions
 from function.inventory.reconcile import report, result
@@ -70,15 +68,6 @@ class PageSize(click.ParamType[int]):
         return int(text)
 
 
-class _AroundBar(logging.StreamHandler[TextIO]):
-    """Writes log lines in the place of the bar, which is drawn again below them."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
-        self.stream.write(output.CLEAR)
-        super().emit(record)
-
-
 class TerminalReport(output.Bars, report.Report):
     """Bars on standard error in a terminal, and what a dry run found as a table on standard output."""
 
@@ -123,7 +112,7 @@ def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None
     """Make the ledger equal to the cluster, whatever the events left out."""
     configuration = output.configuration()
     terminal = sys.stderr.isatty()
-    _configure_logs(configuration.receiver.log_level, terminal=terminal)
+    output.configure_logs(configuration.receiver.log_level)
     talk = TerminalReport(sys.stdout)
     with _stoppable(reconciliation.Stopped):
         done = reconciliation.run(configuration, result.Options(**options), talk)
@@ -131,14 +120,6 @@ def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None
     _tell(done, terminal=terminal)
     _print(done)
     ctx.exit(0 if repaired_ok and done.outcome == "repaired" else EXIT_CODES[done.outcome])
-
-
-def _configure_logs(level: str, *, terminal: bool) -> None:
-    logging.config.dictConfig(logs.configuration("WARNING" if terminal else level))
-    if terminal:
-        handler = _AroundBar(sys.stderr)
-        handler.setFormatter(logs.TerminalFormatter())
-        logging.getLogger().handlers[:] = [handler]
 
 
 @contextlib.contextmanager

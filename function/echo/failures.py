@@ -20,6 +20,10 @@ from function import errors, events
 from function.echo import encodings
 
 EXTENSIONS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
+HOPS = "knativebrokerttl"
+"""The default Broker's count of hops. Its filter removes it before it delivers, and leaves it on what goes to the dead
+letter sink: where an answer is too long to be wrapped, that is all that a dead letter has.
+"""
 
 _CUT_WRAPPER = re.compile(
     r'\{\s*"errdestination"\s*:\s*(?:"(?P<destination>[^"\\]*)"|null)'
@@ -50,11 +54,15 @@ class Failure:
         return self.answer if isinstance(self.answer, str) else None
 
 
+NOTHING = Failure(destination=None, code=None, answer=None)
+"""A dead letter that says nothing of its failure."""
+
+
 def of(attributes: Mapping[str, Any]) -> Failure | None:
     """Return what the attributes of an event say of its failure; None where it is no dead letter."""
-    destination, code, data = (attributes.get(name) for name in EXTENSIONS)
-    if destination is None and code is None and data is None:
+    if attributes.keys().isdisjoint((*EXTENSIONS, HOPS)):
         return None
+    destination, code, data = (attributes.get(name) for name in EXTENSIONS)
     answered, answer = (None, None) if data is None else _answer(str(data))
     return Failure(
         destination=answered or (None if destination is None else str(destination)),

@@ -15,6 +15,7 @@ from typing import Any, Self
 from function.settings import variables
 from function.settings.callers import Callers
 from function.settings.database import Database
+from function.settings.dead_letters import DeadLetters
 from function.settings.echo import Echo
 from function.settings.kubernetes import Kubernetes
 from function.settings.ledger import DEFAULT_CLUSTER, Ledger
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_CLUSTER",
     "Callers",
     "Database",
+    "DeadLetters",
     "Echo",
     "Kubernetes",
     "Ledger",
@@ -60,6 +62,7 @@ class Settings:
     database: Database = dataclasses.field(default_factory=Database)
     kubernetes: Kubernetes = dataclasses.field(default_factory=Kubernetes)
     echo: Echo = dataclasses.field(default_factory=Echo)
+    dead_letters: DeadLetters = dataclasses.field(default_factory=DeadLetters)
     scaling: Scaling = dataclasses.field(default_factory=Scaling)
     webhooks: Webhooks = dataclasses.field(default_factory=Webhooks)
     operations: Operations = dataclasses.field(default_factory=Operations)
@@ -74,6 +77,7 @@ class Settings:
             database=Database.from_env(environ),
             kubernetes=Kubernetes.from_env(environ),
             echo=Echo.from_env(environ),
+            dead_letters=DeadLetters.from_env(environ),
             scaling=Scaling.from_env(environ),
             webhooks=Webhooks.from_env(environ),
             operations=Operations.from_env(environ),

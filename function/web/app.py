@@ -24,6 +24,7 @@ from function.web import cloudevents, routing
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from function.dead_letters import sink
     from function.echo import echo
     from function.web import callers
 
@@ -53,11 +54,13 @@ def create_app(
     *,
     guard: callers.Callers | None = None,
     refused: Callable[[], None] | None = None,
+    dead_letters: sink.Sink | None = None,
 ) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name.
 
     guard: knows who may send; None lets everybody.
     refused: called for each request that is refused for what it sent; it takes no time and raises nothing.
+    dead_letters: keeps those that POST /echo receives.
     """
     app = flask.Flask("function", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect to the path with one slash would end as a dead letter
@@ -93,7 +96,7 @@ def create_app(
 
     for path, view, methods in (
         ("/", receive_view, ["POST"]),
-        _echo(configuration.echo, most, printer, guard),
+        _echo(configuration.echo, most, printer, guard, dead_letters),
         ("/health/liveness", liveness, ["GET"]),
         ("/health/readiness", readiness, ["GET"]),
     ):
@@ -139,7 +142,11 @@ def _printer(part: settings.Echo) -> Callable[[], echo.Echo]:
 
 
 def _echo(
-    part: settings.Echo, most: int, printer: Callable[[], echo.Echo], guard: callers.Callers | None
+    part: settings.Echo,
+    most: int,
+    printer: Callable[[], echo.Echo],
+    guard: callers.Callers | None,
+    dead_letters: sink.Sink | None,
 ) -> tuple[str, Any, list[str]]:
     """Return the route of the echo: its path, its view and its methods."""
 
@@ -148,7 +155,7 @@ def _echo(
         environ = flask.request.environ
         try:
             admit(guard, environ)
-            batch = _read(environ, read_body(environ, most), printer())
+            batch = _read(environ, read_body(environ, most), printer(), dead_letters)
         except errors.VmledgerError as exc:
             status = status_of(exc)
             _log_failure((), status, str(exc), started)
@@ -163,17 +170,22 @@ def _echo(
     return ("/echo", show, ["POST"]) if part.open else ("/echo", closed, ["GET", "POST", "PUT", "DELETE"])
 
 
-def _read(environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None) -> Sequence[events.Event]:
+def _read(
+    environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None, dead_letters: sink.Sink | None = None
+) -> Sequence[events.Event]:
     """Return the request's events, printed where there is a printer, as is a body that holds none."""
     try:
         batch = cloudevents.from_wsgi(environ, body, {} if printer else SHAPES)
     except errors.BadEvent as exc:
         if printer:
-            printer.other(body, _attributes(environ), environ.get("CONTENT_TYPE") or "", str(exc))
+            attributes = _attributes(environ)
+            line = printer.other(body, attributes, environ.get("CONTENT_TYPE") or "", str(exc))
+            if dead_letters:
+                dead_letters.body(attributes, line)
         raise
-    if printer:
-        for event in batch:
-            printer.event(event)
+    printed = [(event, printer.event(event)) for event in batch] if printer else []
+    if dead_letters:
+        dead_letters.events(printed)
     return batch
 
 

@@ -34,6 +34,8 @@ VALUES = {
     "interval": "1 day",
     "smallint": "1",
     "integer": "1",
+    "integer[]": "{1}",
+    "timestamp with time zone[]": "{2026-11-22 10:00:00+00}",
     "bigint": "1",
     "double precision": "1",
 }

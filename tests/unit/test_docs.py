@@ -23,6 +23,7 @@ PARTS = {
     "database": "Database",
     "kubernetes": "Kubernetes API",
     "echo": "Echo",
+    "dead_letters": "Dead letters",
     "scaling": "Scaling events",
     "webhooks": "Webhooks",
     "operations": "vRealize, Aria and VCF Operations",

@@ -15,7 +15,7 @@ from function.inventory.mapping import fields, quantity
 
 _FACTS = frozenset(("instancetype", "cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network"))
 _VERSION = frozenset(("uid", "resourceversion", "generation"))
-_KNOWN = _FACTS | _VERSION | {"name", "namespace", "kind", "apiversion", "cluster", "datasource", "deletiontimestamp"}
+KNOWN = _FACTS | _VERSION | {"name", "namespace", "kind", "apiversion", "cluster", "datasource", "deletiontimestamp"}
 """What published expressions put into data."""
 _OBJECT = frozenset(("apiVersion", "metadata", "spec", "status"))
 
@@ -31,7 +31,7 @@ def holds(data: Any) -> bool:
     """
     if not isinstance(data, dict) or not data.keys().isdisjoint(_OBJECT):
         return False
-    if data.keys() <= _KNOWN:
+    if data.keys() <= KNOWN:
         return True
     return any(data.get(name) for name in _FACTS) and not any(isinstance(value, dict) for value in data.values())
 

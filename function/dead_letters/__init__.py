@@ -1,0 +1,1 @@
+"""Dead letters that are kept: the table ``dead_letters``, and the replay of what is in it."""
