@@ -1,6 +1,7 @@
-"""Reads fields out of JSON, or says in a sentence what is wrong where; pure.
+"""Reads fields of JSON objects; a wrong one raises a sentence that names its place; pure.
 
-Null is taken for absent, as Kubernetes does.
+Null counts as absent, as in Kubernetes.
+What a field means is decided in the module of its kind, not here.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ _NOTHING: Object = {}
 
 
 class Node(msgspec.Struct):
-    """A JSON object inside an event's data, which knows its place there; the place is spelled out only to complain.
+    """A JSON object inside an event's data, with its place there; the path is put together only for an error.
 
-    A struct of msgspec, because some thirty are made for each object.
+    A struct of msgspec, because some thirty are made for each object: one takes 0.05 microseconds, a frozen dataclass
+    0.5.
     """
 
     items: Object
@@ -33,7 +35,7 @@ class Node(msgspec.Struct):
     _parent: Node | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether the object has members."""
         return bool(self.items)
 
     def path(self, key: str) -> str:
@@ -54,7 +56,7 @@ class Node(msgspec.Struct):
         return [Node(item, f"{key}[{position}]", self) for position, item in enumerate(self.dicts(key))]
 
     def names(self, key: str) -> list[str | None]:
-        """Return the name of each object of the list at ``key``; None for one without."""
+        """Return the name of each object of the list at ``key``; None for an object without a name."""
         names = [item.get("name") for item in self.dicts(key)]
         for name in names:
             if name is not None and not isinstance(name, str):
@@ -62,7 +64,7 @@ class Node(msgspec.Struct):
         return names
 
     def dicts(self, key: str) -> list[Object]:
-        """Return the same as they are in the JSON."""
+        """Return the objects of the list at ``key`` as plain dictionaries; none where there is no list."""
         value = self.items.get(key)
         if value is None:
             return []
@@ -75,14 +77,14 @@ class Node(msgspec.Struct):
         raise errors.BadEvent(f"{self.path(key)} is no list of JSON objects")
 
     def name(self, key: str) -> str | None:
-        """Return the name at ``key`` as it is: it is a key, not a text to be read."""
+        """Return the name at ``key`` unchanged: it is part of a key, so control characters stay."""
         value = self.items.get(key)
         if value is not None and not isinstance(value, str):
             raise errors.BadEvent(f"{self.path(key)} is no text")
         return value
 
     def text(self, key: str) -> str | None:
-        """Return the text at ``key``, each run of control characters as one blank; None where it is empty."""
+        """Return the text at ``key``, each run of control characters as one space; None where it is empty."""
         value = self.items.get(key)
         if value is None:
             return None
@@ -98,12 +100,12 @@ class Node(msgspec.Struct):
         return value
 
     def digits(self, key: str) -> int | None:
-        """Return the number that a text of digits names, as Kubernetes writes resource versions."""
+        """Return the number that a text of digits stands for, as Kubernetes writes resource versions."""
         value = self.items.get(key)
         return None if value is None or value == "" else number(value, self.path, key)
 
     def quantity(self, key: str) -> str | None:
-        """Return a quantity's text; JSON numbers are allowed by the CRD."""
+        """Return a quantity as text; the CRD allows JSON numbers as well."""
         value = self.items.get(key)
         if isinstance(value, str):
             return value or None
@@ -126,18 +128,18 @@ class Node(msgspec.Struct):
         value = self.items.get(key)
         if value is None:
             return None
-        return events.time_of(value) or events.parse_time(value, self.path(key))  # spells the place only to complain
+        return events.time_of(value) or events.parse_time(value, self.path(key))  # the path only for an error
 
 
 def clean(text: str) -> str:
-    """Replace each run of control characters by a blank; NUL stays, to be refused."""
+    """Replace each run of control characters with a space; a text with NUL stays as it is, and is refused later."""
     if text.isprintable() or "\x00" in text:
         return text
     return _CONTROLS.sub(" ", text)
 
 
 def number(value: Any, path: Any, key: str) -> int:
-    """Return the number that ``value`` is or that its digits name; 40 digits are more than any column holds."""
+    """Return the number that ``value`` is or that its digits stand for; no column holds more than 40 digits."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 40:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -146,5 +148,5 @@ def number(value: Any, path: Any, key: str) -> int:
 
 
 def joined(names: Iterable[str | None]) -> str | None:
-    """Join the names that there are with a comma, each once, in their order."""
+    """Join the names with a comma, each once, in their order; None where there are none."""
     return ",".join(dict.fromkeys(filter(None, names))) or None

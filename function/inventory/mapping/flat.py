@@ -1,6 +1,6 @@
 """The published example's flat attributes -> the ledger's facts; pure.
 
-What its EventTransform sends is in the attributes, or, in newer versions of it, in data.
+The EventTransform of the example puts the facts into attributes; its newer versions put them into data.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from function.inventory.mapping import fields, quantity
 _FACTS = frozenset(("instancetype", "cpucores", "cpusockets", "cputhreads", "memory", "storageclass", "network"))
 _VERSION = frozenset(("uid", "resourceversion", "generation"))
 KNOWN = _FACTS | _VERSION | {"name", "namespace", "kind", "apiversion", "cluster", "datasource", "deletiontimestamp"}
-"""What published expressions put into data."""
+"""The names that published expressions put into data."""
 _OBJECT = frozenset(("apiVersion", "metadata", "spec", "status"))
 
 Attributes = fields.Object
@@ -24,10 +24,10 @@ _CONTAINERS = (dict, list)
 
 
 def holds(data: Any) -> bool:
-    """Whether data holds the flat fields, as newer versions of the published example send them.
+    """Return whether data holds the flat fields, as newer versions of the published example send them.
 
-    That is where all its fields are known, or where it has a fact, and beside it only plain values of somebody's own.
-    A name alone is no evidence, because every object has one.
+    It does if all its members are :data:`KNOWN`, or if it has a fact and no member that is an object.
+    A name alone proves nothing, because every object has one.
     """
     if not isinstance(data, dict) or not data.keys().isdisjoint(_OBJECT):
         return False
@@ -37,37 +37,39 @@ def holds(data: Any) -> bool:
 
 
 def facts(attributes: Attributes) -> dict[str, Any]:
-    """Return the ledger's facts by column, those that there are; raise :class:`errors.BadEvent` for what is none.
+    """Return the ledger's facts by column, as far as the attributes carry them.
 
-    The name, the namespace and the kind are always among them, None where they are not given.
+    The name, the namespace and the kind are always there, None where they are not given.
+
+    Raises :class:`errors.BadEvent` for a value that its column cannot hold.
     """
-    known: dict[str, Any] = {"kind": None, "name": None, "namespace": None}
+    columns: dict[str, Any] = {"kind": None, "name": None, "namespace": None}
     for name, column, read in _COLUMNS:
         value = attributes.get(name)
         if value is not None and value != "":
-            known[column] = read(value, name)
-    cores, sockets, threads = known.get("cpucores"), known.get("cpusockets"), known.get("cputhreads")
+            columns[column] = read(value, name)
+    cores, sockets, threads = columns.get("cpucores"), columns.get("cpusockets"), columns.get("cputhreads")
     if cores or sockets or threads:
-        # KubeVirt counts a part of the topology that is not given as one.
-        known["vcpus"] = (cores or 1) * (sockets or 1) * (threads or 1)
-    if "memory" in known:
-        known["memory_bytes"] = quantity.whole(known["memory"], "the attribute memory")
-        if not known["memory_bytes"]:
-            known["memory"] = known["memory_bytes"] = None
-    return known
+        # KubeVirt counts a missing part of the topology as one.
+        columns["vcpus"] = (cores or 1) * (sockets or 1) * (threads or 1)
+    if "memory" in columns:
+        columns["memory_bytes"] = quantity.whole(columns["memory"], "the attribute memory")
+        if not columns["memory_bytes"]:
+            columns["memory"] = columns["memory_bytes"] = None
+    return columns
 
 
-def complete(known: dict[str, Any], event: events.Event) -> None:
-    """Take from the event what its object lacks of name, namespace, uid and version."""
-    known["name"], known["namespace"] = known["name"] or event.name, known["namespace"] or event.namespace
+def complete(columns: dict[str, Any], event: events.Event) -> None:
+    """Fill in name, namespace, uid and version from the event's attributes where its object lacks them."""
+    columns["name"], columns["namespace"] = columns["name"] or event.name, columns["namespace"] or event.namespace
     for name, column, read in _COLUMNS:
         value = event.attributes.get(name)
-        if name in _VERSION and value not in (None, "") and known.get(column, "no column") is None:
-            known[column] = read(value, name)
+        if name in _VERSION and value not in (None, "") and columns.get(column, "no column") is None:
+            columns[column] = read(value, name)
 
 
 def text(attributes: Attributes, name: str) -> str | None:
-    """Return an attribute as text, each run of control characters as one blank; None where it is empty."""
+    """Return an attribute as text, each run of control characters as one space; None where it is empty."""
     value = attributes.get(name)
     return None if value is None or value == "" else _text(value, name)
 
@@ -77,7 +79,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def _key(value: Any, name: str) -> str:
-    """Return a value as the text that it is."""
+    """Return a value as text, with its control characters."""
     if isinstance(value, str):
         return value
     if isinstance(value, _CONTAINERS):
@@ -86,16 +88,16 @@ def _key(value: Any, name: str) -> str:
 
 
 def _number(value: Any, name: str) -> int | None:
-    return None if value == "null" else fields.number(value, _path, name)  # the Kafka Broker writes null so
+    return None if value == "null" else fields.number(value, _path, name)  # the Kafka Broker writes null as this text
 
 
 def _count(value: Any, name: str) -> int | None:
-    """Return a number of which 0 says as little as nothing."""
+    """Return a number; 0 counts as missing, because the example writes 0 for what an event does not carry."""
     return _number(value, name) or None
 
 
 def _names(value: Any, name: str) -> str | None:
-    """Return names joined by a comma; the Kafka Broker writes several as the text of a JSON array."""
+    """Return names joined with a comma; the Kafka Broker writes several names as the text of a JSON array."""
     if isinstance(value, str) and value.startswith('["'):
         with contextlib.suppress(ValueError):
             value = json.loads(value)

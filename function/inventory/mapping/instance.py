@@ -1,9 +1,9 @@
-"""CloudEvent about a KubeVirt VirtualMachineInstance -> one change of what is known of a machine's run time; pure.
+"""CloudEvent about a KubeVirt VirtualMachineInstance -> one change of the ledger; pure.
 
-A VirtualMachine says what was asked for; its instance says what runs: where, with which addresses, how large.
-There is one shape, the object, whole or trimmed; what a trimmed one does not carry is None.
-An instance that no VirtualMachine owns is no machine of the ledger, and makes no change.
-Shape of the object: KubeVirt ``api/core/v1/types.go``; what the status says from the first event on:
+A VirtualMachine shows what was asked for; its instance shows what runs: on which node, with which addresses, how large.
+There is one shape, the object, whole or trimmed; a field that a trimmed one lacks is None.
+An instance that no VirtualMachine owns makes no change.
+Fields of the object: KubeVirt ``api/core/v1/types.go``; those of the status that are set from the first event on:
 ``pkg/defaults/defaults.go``.
 """
 
@@ -18,14 +18,14 @@ from function.inventory.mapping import fields, flat, versions, vm_object
 
 KIND = "VirtualMachineInstance"
 GONE = "Gone"
-"""The phase of an instance that was deleted; one that ended by itself stays Succeeded or Failed until then."""
+"""The phase of an instance that was deleted; one that ended by itself is Succeeded or Failed until then."""
 
 _MACHINE_GROUP, _MACHINE = "kubevirt.io/", "VirtualMachine"
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class Instance(versions.Row, frozen=True, kw_only=True, omit_defaults=True):
-    """What one event says of a running instance; texts are as KubeVirt spells them.
+    """One event's facts about a running instance; texts are as KubeVirt spells them.
 
     uid: the instance's own, new at each start. owner_uid: the VirtualMachine's, by which the two are joined.
     ip_addresses: of all interfaces, each once, in their order; empty where there are interfaces and no addresses.
@@ -56,17 +56,17 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
 
     Raises :class:`errors.BadEvent` where the event can never be a row.
     """
-    known = _facts(event)
-    if known["owner_uid"] is None:
+    columns = _facts(event)
+    if columns["owner_uid"] is None:
         return None
     for part in ("name", "namespace"):
-        if not known[part]:
+        if not columns[part]:
             raise errors.BadEvent(f"the {KIND} has no {part}")
-    known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
-    asked = known.pop("deleted_at")
+    columns["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
+    deletion_asked_at = columns.pop("deleted_at")
     if versions.STEPS[event.type] == versions.DELETE:
-        known |= {"phase": GONE, "deleted_at": event.time or asked or _EPOCH}
-    row = Instance(type=event.type, id=event.id, time=event.time, **known)
+        columns |= {"phase": GONE, "deleted_at": event.time or deletion_asked_at or _EPOCH}
+    row = Instance(type=event.type, id=event.id, time=event.time, **columns)
     return ordered(row, number=number)
 
 
@@ -108,10 +108,10 @@ def _facts(event: events.Event) -> dict[str, Any]:
     vm_object.check_kind(data, KIND)
     if not data.get("metadata"):
         raise errors.BadEvent(f"the data is not a {KIND}: it has no metadata")
-    known = facts(data)
-    if not (known["name"] and known["namespace"] and known["uid"] and known["resource_version"] is not None):
-        flat.complete(known, event)
-    return known
+    columns = facts(data)
+    if not (columns["name"] and columns["namespace"] and columns["uid"] and columns["resource_version"] is not None):
+        flat.complete(columns, event)
+    return columns
 
 
 def _owner(metadata: fields.Node) -> str | None:
@@ -136,7 +136,7 @@ def _guest_os(info: fields.Node) -> str | None:
     """Return the name of the guest's system: the pretty name, else name and version.
 
     Each field that the guest's agent sends is optional (QEMU, guest-get-osinfo). On Windows the version begins with
-    the name.
+    the name, so the name is not repeated.
     """
     pretty = info.text("prettyName")
     if pretty:
@@ -150,7 +150,7 @@ def _guest_os(info: fields.Node) -> str | None:
 def _addresses(status: fields.Node) -> list[str] | None:
     """Return the addresses of all interfaces; None where the status has no interfaces yet.
 
-    Some releases of KubeVirt write them with the length of their prefix, such as 10.244.0.37/24.
+    Some releases of KubeVirt append the length of the prefix, as in 10.244.0.37/24; it is cut off.
     """
     if status.items.get("interfaces") is None:
         return None
@@ -169,9 +169,9 @@ def _texts(node: fields.Node, key: str) -> list[str]:
 
 
 def _vcpus(status: fields.Node, domain: fields.Node) -> int | None:
-    """Return the guest's vCPUs: what runs now, else what the domain was defined with.
+    """Return the guest's vCPUs: those that run now, else those that the domain defines.
 
-    While sockets are plugged in, the domain already asks for what the status does not have yet.
+    While sockets are hot-plugged, the domain already has them and the status does not yet.
     """
     topology = status.object("currentCPUTopology")
     counts = [topology.whole(part) or 0 for part in ("cores", "sockets", "threads")]
@@ -183,9 +183,9 @@ def _vcpus(status: fields.Node, domain: fields.Node) -> int | None:
 
 
 def _memory_bytes(status: fields.Node, domain: fields.Node) -> int | None:
-    """Return the guest's memory: what it has now, else had at boot, else what the domain was defined with.
+    """Return the guest's memory: its size now, else at boot, else the size that the domain defines.
 
-    Not guestRequested: that is what a plugging is on its way to, and may never reach.
+    guestRequested is not used: it is the target of a hot-plug, which may never be reached.
     """
     memory = status.object("memory")
     for key in ("guestCurrent", "guestAtBoot"):

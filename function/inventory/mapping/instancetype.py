@@ -1,7 +1,8 @@
-"""How large an instancetype makes a virtual machine, which the machine's own object does not say; pure.
+"""The size that an instancetype gives a virtual machine, which the machine's own object lacks; pure.
 
-KubeVirt keeps a copy of the instancetype as each machine first saw it, in a ControllerRevision of its namespace.
-Where there is none, the API server answers the machine expanded (``expand-spec``).
+KubeVirt stores a copy of the instancetype in a ControllerRevision of the machine's namespace when it first handles the
+machine.
+Where there is none, the API server returns the machine with its instancetype written out (``expand-spec``).
 Which revision counts: KubeVirt ``pkg/instancetype/find/revision.go``; what it holds:
 ``pkg/instancetype/compatibility/compatibility.go``; expanding: ``pkg/instancetype/expand/expand.go``.
 """
@@ -16,14 +17,14 @@ from function.inventory.mapping import fields, versions, vm_object
 
 
 class Reference(NamedTuple):
-    """Where a ControllerRevision is; the name is what somebody wrote into a machine, and may be no name at all."""
+    """Where a ControllerRevision is; the name was written into a machine by anybody, and may be impossible."""
 
     namespace: str
     name: str
 
 
 class Sizes(NamedTuple):
-    """vCPUs and bytes of memory of the guest; None for what is not said."""
+    """vCPUs and bytes of memory of the guest; None where it is not given."""
 
     vcpus: int | None
     memory_bytes: int | None
@@ -33,7 +34,7 @@ def reference(machine: fields.Object) -> Reference | None:
     """Return the revision that a VirtualMachine object refers to; None where it has none, or no instancetype.
 
     The revision that the spec names comes first, as in KubeVirt, whose older releases wrote it there themselves.
-    The status may still name another instancetype's, until KubeVirt has taken notice of a change: it is not used.
+    The status names the revision of the former instancetype until KubeVirt has handled a change; that one is not used.
 
     Raises :class:`errors.BadEvent` where the object has another shape.
     """
@@ -44,16 +45,16 @@ def reference(machine: fields.Object) -> Reference | None:
         return None
     name = matcher.name("revisionName")
     if not name:
-        known = data.object("status").object("instancetypeRef")
-        if known.name("name") in (None, matcher.name("name")):
-            name = known.object("controllerRevisionRef").name("name")
+        handled = data.object("status").object("instancetypeRef")
+        if handled.name("name") in (None, matcher.name("name")):
+            name = handled.object("controllerRevisionRef").name("name")
     return Reference(namespace, name) if name else None
 
 
 def sizes(revision: fields.Object) -> Sizes:
-    """Return what the instancetype in a ControllerRevision object says.
+    """Return the sizes of the instancetype that a ControllerRevision object holds.
 
-    Its ``data`` is the instancetype as it was, of any version of instancetype.kubevirt.io; the oldest (v1alpha1) may
+    Its ``data`` is the instancetype as it was, in any version of instancetype.kubevirt.io; the oldest (v1alpha1) may
     hold the spec alone, as JSON in base64.
 
     Raises :class:`errors.BadEvent` where it holds something else, or numbers past what the ledger can hold.
@@ -64,9 +65,9 @@ def sizes(revision: fields.Object) -> Sizes:
 
 
 def is_same(machine: fields.Object, *, uid: str | None, resource_version: int | None, generation: int | None) -> bool:
-    """Return whether a VirtualMachine object has the spec of a known one: it is that version, or of its generation.
+    """Return whether a VirtualMachine object has the spec of a stored one: its resource version or its generation.
 
-    ``expand-spec`` answers the machine as it is now, which may have another instancetype by then.
+    ``expand-spec`` returns the machine as it is now, which may have another instancetype by then.
 
     Raises :class:`errors.BadEvent` where the object has another shape.
     """
@@ -77,12 +78,12 @@ def is_same(machine: fields.Object, *, uid: str | None, resource_version: int | 
 
 
 def expanded(machine: fields.Object) -> Sizes:
-    """Return what a VirtualMachine object says that ``expand-spec`` answered: it has no instancetype any more.
+    """Return the sizes of a VirtualMachine object that ``expand-spec`` returned: it has no instancetype any more.
 
     Raises :class:`errors.BadEvent` as :func:`sizes`.
     """
-    known = vm_object.facts(machine)
-    return _checked(known.get("vcpus"), known.get("memory_bytes"))
+    columns = vm_object.facts(machine)
+    return _checked(columns.get("vcpus"), columns.get("memory_bytes"))
 
 
 def _unpacked(data: fields.Node) -> fields.Node:
@@ -98,7 +99,7 @@ def _unpacked(data: fields.Node) -> fields.Node:
 
 
 def _checked(vcpus: int | None, memory_bytes: int | None) -> Sizes:
-    """Return the sizes, if the ledger can hold them; 0 says as little as nothing."""
+    """Return the sizes, if the ledger can hold them; 0 counts as not given."""
     for what, value, most in (("vCPUs", vcpus, versions.INT4), ("bytes of memory", memory_bytes, versions.INT8)):
         if value is not None and not 0 <= value <= most:
             raise errors.BadEvent(f"the {what} of the instancetype are past what the ledger can hold, 0 to {most}")

@@ -1,8 +1,8 @@
-"""What is read of an event's data before anything is decided: the parts that a capability looks at; pure.
+"""The parts of an event's data that become Python objects: those that a capability reads; pure.
 
-managedFields, annotations and conditions are most of an object, and making Python objects of them took longer than all
-that is done with the rest.
-A part may be left out here only where nobody looks at it; a test compares what whole data and its parts give.
+Most of an object is managedFields, annotations and conditions. To decode all of a VirtualMachine of 3.8 kB takes 22
+microseconds, its parts alone 10; to make the row of it takes 17.
+A part may be left out here only if no capability reads it; a test compares the rows of whole data and of its parts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CloudEvent about a KubeVirt VirtualMachine -> one change of the ledger; pure.
 
-Three shapes give the same row where they carry the same facts: the whole object, the object that our EventTransform
-trimmed (the same mapping), and the published example's flat attributes.
-What an event does not carry is None.
+Three forms of event give the same row where they carry the same facts: the whole object, the object that our
+EventTransform trimmed (the same mapping), and the published example's flat attributes.
+A fact that an event does not carry is None.
 Rules for the guest's CPUs and memory: KubeVirt ``pkg/defaults/defaults.go``; run strategy: ``api/core/v1/types.go``.
 """
 
@@ -21,7 +21,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 class VirtualMachine(versions.Row, frozen=True, kw_only=True, omit_defaults=True):
-    """What one event says of a virtual machine; texts are as KubeVirt spells them."""
+    """One event's facts about a virtual machine; texts are as KubeVirt spells them."""
 
     kind: str
     uid: str | None = None
@@ -62,17 +62,17 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
 
     Raises :class:`errors.BadEvent` where the event can never be a row.
     """
-    known, shape = _facts(event)
+    columns, shape = _facts(event)
     for part in ("name", "namespace"):
-        if not known[part]:
+        if not columns[part]:
             raise errors.BadEvent(f"the {KIND} has no {part}")
-    known["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
-    known["kind"] = known["kind"] or flat.text(event.attributes, "kind") or KIND
-    asked = known.pop("deleted_at", None)
+    columns["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
+    columns["kind"] = columns["kind"] or flat.text(event.attributes, "kind") or KIND
+    deletion_asked_at = columns.pop("deleted_at", None)
     event_type, time = event.type, event.time
     if versions.STEPS[event_type] == versions.DELETE:
-        known["deleted_at"] = time or asked or _EPOCH
-    row = VirtualMachine(type=event_type, id=event.id, time=time, **known)
+        columns["deleted_at"] = time or deletion_asked_at or _EPOCH
+    row = VirtualMachine(type=event_type, id=event.id, time=time, **columns)
     return ordered(row, shape, number=number)
 
 
@@ -84,29 +84,29 @@ def ordered(
 
 
 def _facts(event: events.Event) -> tuple[dict[str, Any], int]:
-    """Return what the event says by column, and its shape: the more it can carry, the greater."""
+    """Return the event's facts by column, and its shape; the shape that can carry more is the greater number."""
     data = event.data
     if data is None or data == {}:
         return flat.facts(event.attributes), versions.FLAT
     if not isinstance(data, dict):
         raise errors.BadEvent(f"the data is not a {KIND}: it is not a JSON object")
     if flat.holds(data):
-        known = flat.facts({**event.attributes, **data})
-        if all(known[column] is None for column in known.keys() - {"kind", "name", "namespace"}):
+        columns = flat.facts({**event.attributes, **data})
+        if all(columns[name] is None for name in columns.keys() - {"kind", "name", "namespace"}):
             raise errors.BadEvent(f"the data is not a {KIND}: it has nothing of one but a name")
-        return known, versions.FLAT
-    known = _object(data)
-    if not (known["name"] and known["namespace"] and known["uid"] and known["resource_version"] is not None):
-        flat.complete(known, event)
-    return known, versions.OBJECT
+        return columns, versions.FLAT
+    columns = _object(data)
+    if not (columns["name"] and columns["namespace"] and columns["uid"] and columns["resource_version"] is not None):
+        flat.complete(columns, event)
+    return columns, versions.OBJECT
 
 
 def _object(data: fields.Object) -> dict[str, Any]:
-    """Read a VirtualMachine object; raise where it is another object, or has no sign of being one."""
+    """Read a VirtualMachine object; raise for an object of another kind, and for one that shows no sign of its kind."""
     vm_object.check_kind(data, KIND)
-    known = vm_object.facts(data)
-    if known["name"] or known["uid"] or known["resource_version"] is not None or vm_object.has_domain(data):
-        return known
+    columns = vm_object.facts(data)
+    if columns["name"] or columns["uid"] or columns["resource_version"] is not None or vm_object.has_domain(data):
+        return columns
     raise errors.BadEvent(
         f"the data is not a {KIND}: it has no name, uid or resourceVersion, and no spec.template.spec.domain"
     )

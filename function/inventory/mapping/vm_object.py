@@ -28,15 +28,15 @@ singular in lower case where none is given (``pkg/defaults/defaults.go``, setDef
 
 def check_kind(data: fields.Object, kind: str) -> None:
     """Raise :class:`errors.BadEvent` where an object has another kind, or another API group than KubeVirt's."""
-    said, version = data.get("kind"), data.get("apiVersion")
-    if said != kind and said:
-        raise errors.BadEvent(f"the data is not a {kind}: its kind is {errors.shown(said)}")
+    given_kind, version = data.get("kind"), data.get("apiVersion")
+    if given_kind != kind and given_kind:
+        raise errors.BadEvent(f"the data is not a {kind}: its kind is {errors.shown(given_kind)}")
     if version and not str(version).startswith(GROUP):
         raise errors.BadEvent(f"the data is not a {kind} of KubeVirt: its apiVersion is {errors.shown(version)}")
 
 
 def has_domain(machine: fields.Object) -> bool:
-    """Return whether an object has what only machines have: many kinds have a ``spec.template.spec``."""
+    """Return whether an object has a domain, as machines alone do: many kinds have a ``spec.template.spec``."""
     template = fields.Node(machine).object("spec").object("template")
     return "domain" in template.object("spec").items
 
@@ -49,7 +49,7 @@ def facts(machine: fields.Object) -> dict[str, Any]:
     guest = template.object("spec")
     preference = _matcher(spec, "preference", _PREFERENCE)
     labels = metadata.object("labels").items if metadata.items.get("labels") is not None else None
-    known: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "kind": machine.get("kind") or None,
         "name": metadata.name("name"),
         "namespace": metadata.name("namespace"),
@@ -65,33 +65,33 @@ def facts(machine: fields.Object) -> dict[str, Any]:
         "deleted_at": metadata.time("deletionTimestamp"),
     }
     if spec.items:
-        known["run_strategy"] = _run_strategy(spec)
-        known |= volume_templates.facts(spec, metadata)
+        columns["run_strategy"] = _run_strategy(spec)
+        columns |= volume_templates.facts(spec, metadata)
     if guest.items:
-        known |= _guest(guest, sized=not spec.items.get("instancetype"))
-    return known
+        columns |= _guest(guest, sized=not spec.items.get("instancetype"))
+    return columns
 
 
 def _guest(guest: fields.Node, *, sized: bool) -> dict[str, Any]:
     """Read ``spec.template.spec``; ``sized`` is False where an instancetype holds CPUs and memory instead."""
     domain = guest.object("domain")
     devices = domain.object("devices")
-    known = {
+    columns = {
         "architecture": guest.text("architecture"),
         "machine_type": domain.object("machine").text("type"),
         "disks": _disks(guest, devices),
         "network": _networks(guest, devices),
     }
     if sized:
-        known |= cpus(domain)
-        known |= memory(domain)
-    return known
+        columns |= cpus(domain)
+        columns |= memory(domain)
+    return columns
 
 
 def cpus(domain: fields.Node) -> dict[str, int | None]:
-    """Cores, sockets and threads as the guest gets them: by topology, else limits.cpu, else requests.cpu, else one.
+    """Return the guest's cores, sockets and threads: from the topology, else limits.cpu, else requests.cpu, else one.
 
-    KubeVirt asks whether there is a limit, not how large it is (SetDefaultGuestCPUTopology), so a limit of zero hides
+    KubeVirt checks whether a limit is set, not how large it is (SetDefaultGuestCPUTopology), so a limit of zero hides
     the request; the guest then has one socket (``converter/vcpu/vcpu.go``, GetCPUTopology).
     """
     topology = domain.object("cpu")
@@ -110,9 +110,9 @@ def cpus(domain: fields.Node) -> dict[str, int | None]:
 
 
 def memory(domain: fields.Node) -> dict[str, str | int | None]:
-    """The guest's memory: memory.guest, else requests, else limits, else one huge page.
+    """Return the guest's memory: memory.guest, else requests, else limits, else one huge page.
 
-    A quantity of zero is not set (setGuestMemory; and validateMemoryLimitAndRequestProvided of
+    A quantity of zero counts as not set (setGuestMemory; and validateMemoryLimitAndRequestProvided of
     ``pkg/virt-api/webhooks/validating-webhook/admitters``, which wants one of them to be more than zero).
     """
     asked = domain.object("memory")
@@ -129,7 +129,7 @@ def memory(domain: fields.Node) -> dict[str, str | int | None]:
 
 
 def _disks(guest: fields.Node, devices: fields.Node) -> int:
-    """Count the disks, with those that KubeVirt adds for volumes that nothing attaches (SetDefaultVolumeDisk)."""
+    """Count the disks, also those that KubeVirt adds for volumes that nothing attaches (SetDefaultVolumeDisk)."""
     disks = devices.names("disks")
     volumes = guest.names("volumes")
     attached = {*disks, *devices.names("filesystems"), *_never_disks(guest), None}
@@ -139,7 +139,7 @@ def _disks(guest: fields.Node, devices: fields.Node) -> int:
 def _never_disks(guest: fields.Node) -> list[Any]:
     """Return the names of the volumes that can never be disks.
 
-    A memory dump is a claim that the launcher's pod mounts to write to (``pkg/storage/memorydump/memorydump.go``); a
+    A memory dump is a volume claim that the launcher's pod writes to (``pkg/storage/memorydump/memorydump.go``); a
     container's path is shared as a file system and never as a disk (KubeVirt's enhancement 165).
     """
     return [
@@ -151,9 +151,9 @@ def _never_disks(guest: fields.Node) -> list[Any]:
 
 
 def _networks(guest: fields.Node, devices: fields.Node) -> str | None:
-    """The networks' names; KubeVirt attaches the pod network ``default`` where none is asked for and none refused.
+    """Return the networks' names; KubeVirt attaches the pod network ``default`` unless that is switched off.
 
-    A network whose interface has the state ``absent`` is being unplugged or was, and waits to be removed from the
+    A network whose interface has the state ``absent`` is being unplugged, or was and is about to be removed from the
     object (``pkg/network``: each use of InterfaceStateAbsent).
     """
     networks = guest.names("networks")
@@ -179,7 +179,7 @@ def _run_strategy(spec: fields.Node) -> str | None:
 
 
 def _guest_os(template: fields.Node, labels: fields.Object | None, preference: str | None) -> str | None:
-    """The OS by the template's annotation, else the label of OpenShift's templates, else the preference's name."""
+    """Return the OS from the template's annotation, else the label of OpenShift's templates, else the preference."""
     named = template.object("metadata").object("annotations").text("vm.kubevirt.io/os")
     if named is None and labels:
         found = sorted([label.removeprefix(_OS_LABEL) for label in labels if label.startswith(_OS_LABEL)])
@@ -188,9 +188,9 @@ def _guest_os(template: fields.Node, labels: fields.Object | None, preference: s
 
 
 def _matcher(spec: fields.Node, key: str, default_kind: str) -> str | None:
-    """Return ``Kind/name`` of an instancetype or preference; KubeVirt takes an empty kind for the cluster's.
+    """Return ``Kind/name`` of an instancetype or preference; KubeVirt reads an empty kind as the cluster-wide one.
 
-    A kind that KubeVirt does not know stays as it is written.
+    A kind that KubeVirt does not define stays as it is written.
     """
     if key not in spec.items:
         return None

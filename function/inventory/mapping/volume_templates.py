@@ -3,7 +3,7 @@
 KubeVirt makes DataVolumes from the machine's dataVolumeTemplates.
 Harvester makes PersistentVolumeClaims from an annotation, a list of claims as JSON text: Harvester
 ``pkg/util/constants.go`` (AnnotationVolumeClaimTemplates) and ``pkg/controller/master/virtualmachine``.
-The API server takes any text for an annotation, so one that is not a list of claims never refuses the machine.
+The API server accepts any text as an annotation, so a machine is stored even if its annotation is not a list of claims.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from function.inventory.mapping import fields, quantity
 
 Annotations = TypedDict("Annotations", {"harvesterhci.io/volumeClaimTemplates": Any}, total=False)
-"""What is read of a machine's annotations."""
+"""The annotations of a machine that are read."""
 
 (_CLAIMS,) = Annotations.__annotations__
 _LONGEST = 262_144
@@ -31,9 +31,9 @@ Asked = tuple[str | None, int | None]
 def facts(spec: fields.Node, metadata: fields.Node) -> dict[str, str | int | None]:
     """Return the distinct storage classes in the order of the templates, and the bytes that these ask for together.
 
-    Nothing where there are no templates.
-    The bytes are None where one template has no size; one that clones a volume takes the size of its source.
-    A size of zero is not set: CDI refuses it (``datavolume-validate.go``, validateDataVolumeSpec).
+    The result is empty where there are no templates.
+    The bytes are None where one template has no size, such as one that clones a volume and takes its size.
+    A size of zero counts as not set: CDI refuses it (``datavolume-validate.go``, validateDataVolumeSpec).
     """
     asked = [_of_data_volume(template.object("spec")) for template in spec.objects("dataVolumeTemplates")]
     if metadata.items.get("annotations"):
