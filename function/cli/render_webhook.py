@@ -59,7 +59,7 @@ Exits with 1, and prints why, where the Secret or the event cannot be used.
 
 @click.command(epilog=output.as_written(HELP))
 @click.argument("secret", metavar="SECRET.yaml")
-@click.argument("event", metavar="EVENT.json", required=False)
+@click.argument("event", metavar="[EVENT.json]", required=False)
 def command(secret: str, event: str | None) -> None:
     """Print the request that a Secret would send about a scaling event, with its secrets masked."""
     about = preview.SAMPLE if event is None else _event(event)
