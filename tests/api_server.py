@@ -2,11 +2,11 @@
 
 ::
 
-    with kubernetes.running() as api:                     # or ApiServer().start() ... .stop(), for a process of its own
+    with api_server.running() as api:                     # or ApiServer().start() ... .stop(), for a process of its own
         made = api.create(machines.vm("web"))             # what the watch would have said: step and object
-        api.update(kube.VMS, "shop", "web", {"status": {"printableStatus": "Running"}})      # a merge patch
-        gone = api.delete(kube.VMS, "shop", "web")        # gone.object has the deletion's own resourceVersion
-        api.objects(kube.VMS)                             # {(namespace, name): object}: the truth
+        api.update(kubernetes.VMS, "shop", "web", {"status": {"printableStatus": "Running"}})      # a merge patch
+        gone = api.delete(kubernetes.VMS, "shop", "web")        # gone.object has the deletion's own resourceVersion
+        api.objects(kubernetes.VMS)                             # {(namespace, name): object}: the truth
         settings = settings.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)})
 
 What can go wrong with lists, each once (``times``), counted from the call on, for every resource or just ``of`` one::
