@@ -14,6 +14,9 @@ if typing.TYPE_CHECKING:
 
     from function.web.kn_func import Function
 
+__version__ = "0.1.0"
+"""In the code, because an image holds neither pyproject.toml nor the metadata of an installed distribution."""
+
 
 def create_app() -> Flask:
     """Build the WSGI application from the environment; gunicorn calls this in each worker."""

@@ -8,17 +8,16 @@ An error of the tree ends a command with one line on standard error and exit cod
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import io
 import os
 import pathlib
 import signal
 import sys
-import tomllib
 from collections.abc import Sequence
 
 import click
 
+import function
 from function import errors
 
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -75,21 +74,12 @@ class Program(click.Group):
         return done
 
 
-def version() -> str:
-    """Return the version of the distribution; from pyproject.toml where the code runs without being installed."""
-    project = pathlib.Path(__file__).parents[2] / "pyproject.toml"
-    if project.exists():
-        with project.open("rb") as file:
-            return str(tomllib.load(file)["project"]["version"])
-    return importlib.metadata.version("function")
-
-
 @click.group(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     epilog="The receiver itself is started by gunicorn, as the Procfile says.",
 )
-@click.version_option(version=version(), prog_name="vmledger", message="%(prog)s %(version)s")
+@click.version_option(version=function.__version__, prog_name="vmledger", message="%(prog)s %(version)s")
 def program() -> None:
     """Keep a ledger of a cluster's virtual machines in Postgres."""
 

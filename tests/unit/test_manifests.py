@@ -8,6 +8,8 @@ import math
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+import function
 from dev import run
 from tests import manifests
 
@@ -947,6 +950,20 @@ def test_the_containerfile_starts_what_the_procfile_says_without_a_shell() -> No
     assert [rest for word, rest in instructions if word == "USER"] == ["1001:0"]
     assert "--require-hashes" in "".join(lines)
     assert "ENTRYPOINT" not in [word for word, _ in instructions]
+
+
+def test_the_commands_run_from_what_the_containerfile_copies(tmp_path: pathlib.Path) -> None:
+    """The Jobs run them in the image, which holds neither pyproject.toml nor an installed vmledger."""
+    for line in (manifests.ROOT / "Containerfile").read_text().splitlines():
+        if copied := re.fullmatch(r"COPY (\S+) /srv/(\S*)", line):
+            source = manifests.ROOT / copied[1]
+            target = tmp_path / (copied[2] or source.name)
+            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    for arguments, said in ((["--version"], f"vmledger {function.__version__}\n"), (["migrate", "--help"], "Usage: ")):
+        command = [sys.executable, "-m", "function", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(said)
 
 
 def test_every_room_is_in_the_package() -> None:
