@@ -33,8 +33,8 @@ class Ledger:
             return
         tables = store.Store(db)
         self._groups = [
-            (vm.VirtualMachine, group_commit.GroupCommit(tables.write, patience=db.timeout)),
-            (instance.Instance, group_commit.GroupCommit(tables.write_instances, patience=db.timeout)),
+            (vm.VirtualMachine, group_commit.GroupCommit(tables.machines, patience=db.timeout)),
+            (instance.Instance, group_commit.GroupCommit(tables.instances, patience=db.timeout)),
         ]
         if api is not None:
             self._reader = references.Reader(api, tables)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 
 from dev import embedded_postgres
@@ -217,3 +218,25 @@ def test_nothing_acknowledged_is_lost(tmp_path: pathlib.Path, own: embedded_post
     assert len(acknowledged) > 100
     assert acknowledged <= stored
     assert statuses <= {204, 503}
+
+
+@pytest.mark.parametrize("count", [1, 4, 20])
+def test_locked_rows(tmp_path: pathlib.Path, own: embedded_postgres.Postgres, count: int) -> None:
+    """Somebody's open transaction holds rows: events about other VMs are stored while it does, and none is refused."""
+    url = own.url(tcp=True)
+    with serving(tmp_path, url) as service, concurrent.futures.ThreadPoolExecutor(60) as pool:
+        assert {service.send(name=f"locked-{number}") for number in range(count)} == {204}
+        with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+            cursor.execute("SELECT FROM vm_state FOR UPDATE")
+            locked = [
+                pool.submit(service.send, name=f"locked-{number}", id="2", time="2026-11-22T11:00:00Z")
+                for number in range(count)
+            ]
+            others = [pool.submit(service.send, name=f"free-{number}") for number in range(300)]
+            assert {future.result() for future in others} == {204}
+            assert 204 not in {future.result() for future in locked if future.done()}
+            assert {future.result() for future in locked} == {503}
+            used = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vmledger'"
+            assert conftest.execute(url, used)[0][0] <= 2 * len(service.workers())
+        eventually_stored(service, "locked-0")
+    assert "database.locked" in service.log()

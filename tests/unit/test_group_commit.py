@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from function import errors
-from function.inventory.storage import group_commit
+from function.inventory.storage import group_commit, shared_write
 
 
 class Gate:
@@ -24,7 +24,12 @@ class Gate:
         self.poison = poison
         self.failure: Exception | None = None
 
-    def write(self, items: Sequence[str], seconds: float) -> Sequence[str]:
+    @property
+    def table(self) -> shared_write.Table[str, str]:
+        """What the groups are written to; an item is its own key."""
+        return shared_write.Table(self.write, lambda *_, **__: {}, lambda item: item)
+
+    def write(self, items: Sequence[str], seconds: float, /, *, lock_wait: float) -> Sequence[str]:
         """Store the items, all or none."""
         self.groups.append(list(items))
         self.seconds.append(seconds)
@@ -65,7 +70,7 @@ def test_a_single_request_is_written_at_once() -> None:
     """By its own thread, without a wait."""
     gate = Gate()
     gate.open.set()
-    commit = group_commit.GroupCommit(gate.write, patience=5)
+    commit = group_commit.GroupCommit(gate.table, patience=5)
     assert commit.submit(["a", "b"]) == ["A", "B"]
     assert commit.submit(["c"]) == ["C"]
     assert gate.groups == [["a", "b"], ["c"]]
@@ -74,7 +79,7 @@ def test_a_single_request_is_written_at_once() -> None:
 def test_what_comes_during_a_write_shares_the_next(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """Two writes for six requests, and each gets its own results."""
     gate = Gate()
-    commit = group_commit.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.table, patience=10)
     waiting = held(gate, commit, pool, "abcde")
     gate.open.set()
     assert [list(future.result(10)) for future in waiting] == [["FIRST"], ["A"], ["B"], ["C"], ["D"], ["E"]]
@@ -85,7 +90,7 @@ def test_what_comes_during_a_write_shares_the_next(pool: concurrent.futures.Thre
 def test_a_poisoned_request_fails_alone(pool: concurrent.futures.ThreadPoolExecutor, place: int) -> None:
     """Wherever it stands in the group."""
     gate = Gate(poison="abcde"[place])
-    commit = group_commit.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.table, patience=10)
     waiting = held(gate, commit, pool, "abcde")
     gate.open.set()
     for letter, future in zip(["first", *"abcde"], waiting, strict=True):
@@ -100,7 +105,7 @@ def test_a_poisoned_request_fails_alone(pool: concurrent.futures.ThreadPoolExecu
 def test_a_failed_write_fails_its_group_and_not_the_next(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """503 for all that was in it; the next request tries anew."""
     gate = Gate()
-    commit = group_commit.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.table, patience=10)
     waiting = held(gate, commit, pool, "abc")
     gate.failure = errors.DatabaseUnavailable("gone")
     gate.open.set()
@@ -114,7 +119,7 @@ def test_a_failed_write_fails_its_group_and_not_the_next(pool: concurrent.future
 def test_a_request_waits_no_longer_than_its_patience(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """While somebody else's write hangs; and what it gave up is not written behind its back."""
     gate = Gate()
-    commit = group_commit.GroupCommit(gate.write, patience=0.2)
+    commit = group_commit.GroupCommit(gate.table, patience=0.2)
     first, impatient = held(gate, commit, pool, "a")
     with pytest.raises(errors.DatabaseUnavailable):
         impatient.result(10)
@@ -127,7 +132,7 @@ def test_a_request_waits_no_longer_than_its_patience(pool: concurrent.futures.Th
 def test_a_leader_that_waited_has_less_time_left(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """The patience is for the whole wait: for others' writes and for one's own."""
     gate = Gate()
-    commit = group_commit.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.table, patience=10)
     waiting = held(gate, commit, pool, "a")
     threading.Event().wait(0.2)
     gate.open.set()
@@ -140,7 +145,7 @@ def test_a_leader_that_waited_has_less_time_left(pool: concurrent.futures.Thread
 def test_a_leader_with_no_time_left_leaves_the_lead(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """Its end would be the end of its whole group."""
     gate = Gate()
-    commit = group_commit.GroupCommit(gate.write, patience=1)
+    commit = group_commit.GroupCommit(gate.table, patience=1)
     first, tired = held(gate, commit, pool, "a")
     threading.Event().wait(0.95)
     fresh = pool.submit(commit.submit, ["b"])
@@ -156,7 +161,7 @@ def test_a_leader_with_no_time_left_leaves_the_lead(pool: concurrent.futures.Thr
 def test_a_group_has_an_end(pool: concurrent.futures.ThreadPoolExecutor) -> None:
     """No group is larger than asked; a single request may be."""
     gate = Gate()
-    commit = group_commit.GroupCommit(gate.write, most=2, patience=10)
+    commit = group_commit.GroupCommit(gate.table, most=2, patience=10)
     waiting = held(gate, commit, pool, "abcde")
     gate.open.set()
     for future in waiting:
@@ -169,7 +174,7 @@ def test_many_threads_are_all_told(pool: concurrent.futures.ThreadPoolExecutor) 
     """Nobody is forgotten, nothing is written twice."""
     gate = Gate()
     gate.open.set()
-    commit = group_commit.GroupCommit(gate.write, patience=10)
+    commit = group_commit.GroupCommit(gate.table, patience=10)
     results = list(pool.map(lambda number: commit.submit([f"v{number}"]), range(2000)))
     assert [list(result) for result in results] == [[f"V{number}"] for number in range(2000)]
     assert sorted(gate.stored) == sorted(f"v{number}" for number in range(2000))

@@ -4,6 +4,7 @@ There is no thread of its own and no timer.
 A request that finds nobody writing writes at once; what comes meanwhile gathers in a group.
 The first of a group leads it: it waits for the group's turn, writes what has gathered until then, and tells the others
 what became of theirs. So an idle service adds no wait, and a busy one pays for a commit once for many events.
+A request whose row another transaction has locked leaves its group and waits aside.
 """
 
 from __future__ import annotations
@@ -11,29 +12,15 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Generic
 
 from function import errors
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
+from function.inventory.storage import set_aside, shared_write
+from function.inventory.storage.shared_write import Item, Result
 
 LEAST_SHARE = 0.1
 """Of its patience that a leader must have left: its time is the time of its whole group."""
-
-
-class _Request(Generic[Item, Result]):
-    """What one request hands in, until when it waits, and what became of it."""
-
-    __slots__ = ("end", "failure", "items", "results")
-
-    def __init__(self, items: Sequence[Item], end: float) -> None:
-        self.items = items
-        self.end = end
-        self.results: Sequence[Result] | None = None
-        self.failure: Exception | None = None
 
 
 class _Group(Generic[Item, Result]):
@@ -46,45 +33,51 @@ class _Group(Generic[Item, Result]):
     __slots__ = ("done", "requests", "size", "turn")
 
     def __init__(self) -> None:
-        self.requests: list[_Request[Item, Result]] = []
+        self.requests: list[shared_write.Request[Item, Result]] = []
         self.size = 0
         self.turn = threading.Lock()
         self.done = threading.Event()
 
 
 class GroupCommit(Generic[Item, Result]):
-    """Groups the calls of many threads into few calls of ``write``.
+    """Groups the calls of many threads into few writes.
 
-    write: stores all items it is given within the seconds it is given, or raises and stores none; returns a result for
-    each. most: items in one group, unless a single request brings more. patience: seconds that a request waits in all.
+    most: items in one group, unless a single request brings more. patience: seconds that a request waits in all.
     """
 
-    def __init__(
-        self, write: Callable[[Sequence[Item], float], Sequence[Result]], *, most: int = 500, patience: float
-    ) -> None:
-        self._write = write
+    def __init__(self, table: shared_write.Table[Item, Result], *, most: int = 500, patience: float) -> None:
         self._most = most
         self._patience = patience
         self._lock = threading.Lock()
         self._groups: collections.deque[_Group[Item, Result]] = collections.deque()
         self._writing = False
+        self._shared = shared_write.SharedWrite(table)
+        self._aside = set_aside.Aside(self._shared, least=patience * LEAST_SHARE)
 
     def submit(self, items: Sequence[Item]) -> Sequence[Result]:
         """Return the results of ``items`` once they are stored; they are stored all or none.
 
-        Raises what ``write`` raised for them, and :class:`errors.DatabaseUnavailable` where no answer came in time.
+        Raises what the table raised for them, and :class:`errors.DatabaseUnavailable` where no answer came in time.
         """
-        request: _Request[Item, Result] = _Request(items, time.monotonic() + self._patience)
+        request: shared_write.Request[Item, Result] = shared_write.Request(items, time.monotonic() + self._patience)
+        request.lock = self._shared.suspicion(items)
+        if request.lock is None:
+            self._in_group(request)
+        if not request.is_done:
+            self._aside.wait(request)
+        if request.failure is not None:
+            raise request.failure
+        return request.results or ()
+
+    def _in_group(self, request: shared_write.Request[Item, Result]) -> None:
+        """Return when the request is done, or has a lock."""
         group = self._join(request)
-        while request.results is None and request.failure is None:
+        while not request.is_done and request.lock is None:
             done = group.done  # looked at before the lead is: a leader that leaves changes both, the lead first
             if group.requests[0] is request:
                 self._lead(group, request)
             else:
                 done.wait()
-        if request.failure is not None:
-            raise request.failure
-        return request.results or ()
 
     @property
     def waiting(self) -> int:
@@ -92,7 +85,7 @@ class GroupCommit(Generic[Item, Result]):
         with self._lock:
             return sum([len(group.requests) for group in self._groups])
 
-    def _join(self, request: _Request[Item, Result]) -> _Group[Item, Result]:
+    def _join(self, request: shared_write.Request[Item, Result]) -> _Group[Item, Result]:
         """Put a request into the group that gathers, or make it the first of another."""
         with self._lock:
             group = self._groups[-1] if self._groups else None
@@ -106,7 +99,7 @@ class GroupCommit(Generic[Item, Result]):
             group.size += len(request.items)
         return group
 
-    def _lead(self, group: _Group[Item, Result], request: _Request[Item, Result]) -> None:
+    def _lead(self, group: _Group[Item, Result], request: shared_write.Request[Item, Result]) -> None:
         """Write the group at its turn; a leader whose patience is all but over leaves that to the next."""
         closed = False
         try:
@@ -115,7 +108,8 @@ class GroupCommit(Generic[Item, Result]):
                     with self._lock:
                         self._groups.popleft()
                     closed = True
-                    self._store(group.requests, request.end)
+                    # The leader came first, so nobody in the group has less time left.
+                    self._shared.store(group.requests, request.end)
                 else:
                     group.turn.release()
         finally:
@@ -144,30 +138,3 @@ class GroupCommit(Generic[Item, Result]):
             self._groups[0].turn.release()
         else:
             self._writing = False
-
-    def _store(self, requests: list[_Request[Item, Result]], end: float) -> None:
-        """Write the requests' items together; a value that can never be stored fails its own request and no other.
-
-        ``end`` is the leader's: it came first, so nobody in the group has less time left.
-        """
-        try:
-            results = self._write([item for request in requests for item in request.items], end - time.monotonic())
-        except errors.BadEvent as exc:
-            if len(requests) == 1:
-                requests[0].failure = exc
-                return
-            middle = len(requests) // 2
-            self._store(requests[:middle], end)
-            self._store(requests[middle:], end)
-        except BaseException as exc:
-            failure = exc if isinstance(exc, Exception) else errors.DatabaseUnavailable("the writing was broken off")
-            for request in requests:
-                request.failure = failure
-            if failure is not exc:
-                raise
-        else:
-            first = 0
-            for request in requests:
-                beyond = first + len(request.items)
-                request.results = results[first:beyond]
-                first = beyond

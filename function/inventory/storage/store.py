@@ -16,7 +16,7 @@ import datetime
 import enum
 import pathlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ import psycopg2.extensions
 
 from function.clients import postgres, statements
 from function.inventory.mapping import instance, versions, vm
+from function.inventory.storage import shared_write
 
 AnyRow = TypeVar("AnyRow", bound=versions.Row)
 
@@ -41,7 +42,7 @@ class Outcome(enum.Enum):
     """Its version was known, at least as fully."""
 
 
-SQL = statements.load(pathlib.Path(__file__).parent / "sql", "machines", "instances", "runtime", "writers")
+SQL = statements.load(pathlib.Path(__file__).parent / "sql", "machines", "instances", "runtime", "writers", "locks")
 APPEND_MACHINES = SQL.call("append_machines")
 MERGE_MACHINES = SQL.call("lock_machines", "merge_machines", "outcomes_machines")
 MERGE_INSTANCES = SQL.call(
@@ -49,6 +50,8 @@ MERGE_INSTANCES = SQL.call(
 )
 ALONE = SQL.call("alone")
 _TOGETHER = SQL.call("together")
+_NOT_FREE_MACHINES = SQL.call("together", "reach_tables", "not_free_machines")
+_NOT_FREE_INSTANCES = SQL.call("together", "reach_tables", "not_free_instances")
 _PROBE = (_TOGETHER + APPEND_MACHINES + MERGE_MACHINES + MERGE_INSTANCES) % {"rows": "'[]'", "lists": "true"}
 """An empty batch: it needs the tables and the rights that any batch needs."""
 
@@ -66,6 +69,14 @@ class Known(Generic[AnyRow]):
         return self.number if self.effective_at <= when else -1
 
 
+@dataclasses.dataclass(frozen=True)
+class _Waits:
+    """Until when a transaction may take, and how long it waits for a lock, as :meth:`postgres.Database.run` has it."""
+
+    until: float
+    lock: float | None
+
+
 class Store:
     """The ledger's tables."""
 
@@ -75,32 +86,64 @@ class Store:
         db.prepare(SQL.prepare, probe=_PROBE)
 
     def write(
-        self, changes: Sequence[versions.Change], timeout: float | None = None, *, listed: bool = False
+        self,
+        changes: Sequence[versions.Change],
+        timeout: float | None = None,
+        *,
+        listed: bool = False,
+        lock_wait: float | None = None,
     ) -> list[Outcome]:
         """Store changes of virtual machines, and return what became of each once it is committed.
 
-        timeout: seconds; by default the database's.
+        timeout: seconds; by default the database's. lock_wait: as :meth:`postgres.Database.run` has it.
         listed: they come from a list of the cluster, not from events; so no older list speaks against them.
 
-        Raises what :meth:`database.Database.run` raises; then nothing of the batch is acknowledged: some of it may be
+        Raises what :meth:`postgres.Database.run` raises; then nothing of the batch is acknowledged: some of it may be
         stored, and it may be written again.
         """
-        until = self._database.deadline(timeout)
-        stored = {*self._run(APPEND_MACHINES, _newest(changes), until, kind="VirtualMachine", listed=listed)}
+        waits = _Waits(self._database.deadline(timeout), lock_wait)
+        stored = {*self._run(APPEND_MACHINES, _newest(changes), waits, kind="VirtualMachine", listed=listed)}
         if len(stored) == len(changes):
             return [Outcome.STORED] * len(changes)
         rest = [change for change in changes if _identity(change) not in stored]
-        merged = self._run(MERGE_MACHINES, rest, until, kind=None, listed=listed) if rest else []
+        merged = self._run(MERGE_MACHINES, rest, waits, kind=None, listed=listed) if rest else []
         return _outcomes(changes, stored, merged)
 
     def write_instances(
-        self, changes: Sequence[versions.Change], timeout: float | None = None, *, listed: bool = False
+        self,
+        changes: Sequence[versions.Change],
+        timeout: float | None = None,
+        *,
+        listed: bool = False,
+        lock_wait: float | None = None,
     ) -> list[Outcome]:
         """Store changes of running instances, as :meth:`write` does, and what they say of their machines."""
-        until = self._database.deadline(timeout)
-        merged = self._run(MERGE_INSTANCES, changes, until, kind="VirtualMachineInstance", listed=listed)
-        self._meet_machines(_json(changes), until)
+        waits = _Waits(self._database.deadline(timeout), lock_wait)
+        merged = self._run(MERGE_INSTANCES, changes, waits, kind="VirtualMachineInstance", listed=listed)
+        self._meet_machines(_json(changes), waits)
         return _outcomes(changes, set(), merged)
+
+    @property
+    def machines(self) -> shared_write.Table[versions.Change, Outcome]:
+        """The tables of the machines, for a group commit."""
+        return shared_write.Table(self.write, self._not_free(_NOT_FREE_MACHINES), lambda change: change.key)
+
+    @property
+    def instances(self) -> shared_write.Table[versions.Change, Outcome]:
+        """The tables of the instances, for a group commit. An instance needs the row of its machine too."""
+        return shared_write.Table(self.write_instances, self._not_free(_NOT_FREE_INSTANCES), lambda change: change.key)
+
+    def _not_free(self, sql: str) -> Callable[..., dict[Hashable, bool]]:
+        """Return what returns the keys of the changes whose rows cannot be locked now, and whether they are locked."""
+
+        def not_free(changes: Sequence[versions.Change], timeout: float, *, lock_wait: float) -> dict[Hashable, bool]:
+            def work(cursor: psycopg2.extensions.cursor) -> dict[Hashable, bool]:
+                cursor.execute(sql, {"rows": _json(changes)})
+                return {row[:-1]: row[-1] for row in cursor.fetchall()}
+
+            return self._database.run(work, timeout=timeout, lock_wait=lock_wait)
+
+        return not_free
 
     def machine(self, cluster: str, namespace: str, name: str) -> Known[vm.VirtualMachine] | None:
         """Return what the ledger knows of a virtual machine, deleted or not."""
@@ -120,7 +163,7 @@ class Store:
         found = self._database.run(work)
         return None if found is None else Known(msgspec.json.decode(found[0], type=kind), *found[1:])
 
-    def _meet_machines(self, rows: str, until: float) -> None:
+    def _meet_machines(self, rows: str, waits: _Waits) -> None:
         """Copy the instances' facts once more where a machine was not known, or does not show them.
 
         Its first event was, or still is, under way in another transaction: neither saw the other.
@@ -131,10 +174,10 @@ class Store:
             if cursor.fetchone() != (0,):
                 cursor.execute(SQL.call("alone", "show_instances"), {"rows": rows})
 
-        self._database.run(work, until=until)
+        self._database.run(work, until=waits.until, lock_wait=waits.lock)
 
     def _run(
-        self, sql: str, changes: Sequence[versions.Change], until: float, *, kind: str | None, listed: bool
+        self, sql: str, changes: Sequence[versions.Change], waits: _Waits, *, kind: str | None, listed: bool
     ) -> list[tuple[Any, ...]]:
         """Run one transaction over some changes; note that events of ``kind`` were heard, where there is one."""
         parameters: dict[str, Any] = {"rows": _json(changes), "lists": not listed}
@@ -148,7 +191,7 @@ class Store:
             cursor.execute(_TOGETHER + noted + sql, parameters)
             return cursor.fetchall()
 
-        return self._database.run(work, until=until)
+        return self._database.run(work, until=waits.until, lock_wait=waits.lock)
 
 
 def _newest(changes: Sequence[versions.Change]) -> list[versions.Change]:
