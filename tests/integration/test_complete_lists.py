@@ -82,7 +82,7 @@ def test_what_the_list_held_is_not_held_against_it(tables: store.Store, query: Q
     """Another event about the version that it held, and a delete that is dated later than it."""
     tables.write([machine(ADD, 7)])
     complete(query)
-    assert tables.write([machine(UPDATE, 7, second=15)]) == [store.Outcome.STORED]
+    assert tables.write([machine(UPDATE, 7, second=15)]) == [store.Outcome.DUPLICATE]
     assert live(query) == ["a"]
     tables.write([machine(DELETE, 7, second=30)])
     assert query("SELECT type, version_number, deleted_at::text FROM vm_state") == [

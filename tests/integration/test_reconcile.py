@@ -947,6 +947,26 @@ def test_what_is_told_while_the_list_runs_is_not_refuted(
     assert difference(api, query) == ({}, {})
 
 
+@pytest.mark.parametrize("first", ["the list", "the event"])
+@pytest.mark.parametrize("step", ["add", "update"])
+def test_a_version_that_a_list_and_an_event_tell_of_is_one(
+    first: str, step: str, api: api_server.ApiServer, again: Reconcile, teller: Teller, query: Query
+) -> None:
+    """Whichever comes first, of machines and of instances; also where a source that starts again announces all."""
+    made = api.create(machines.vm("web"))
+    ran = api.create(machines.vmi(made.object))
+    said = [api_server.WatchEvent(step, each.object) for each in (made, ran)]
+    if first == "the list":
+        again()
+    for each in said:
+        teller.tell(each)
+    again()
+    teller.tell(said[0]._replace(step="add"))
+    for history in ("vm_history", "vm_runtime_history"):
+        assert query(f"SELECT count(*) FROM {history}") == [(1,)]
+    assert again().outcome == "clean"
+
+
 # Too many deletes
 
 
@@ -1193,7 +1213,7 @@ def test_a_machine_that_changes_before_it_is_expanded_keeps_its_own_size(
 def test_a_size_that_cannot_be_looked_up_is_a_warning(
     way: str, api: api_server.ApiServer, again: Reconcile, query: Query, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The ledger is as the cluster is; the next run asks again."""
+    """The ledger is as the cluster is; the next run asks again only where the answer may be another."""
     api.create(machines.revision("r1", cpus=4))
     api.create(machines.vm("web", instancetype="u1.large"))
     api.update(kubernetes.VMS, "shop", "web", machines.revised("r1"))
@@ -1210,6 +1230,15 @@ def test_a_size_that_cannot_be_looked_up_is_a_warning(
     assert (done.outcome, done.sized) == ("repaired", 0)
     assert [record.__dict__["action"] for record in caplog.records] == ["reconcile.unsized"]
     assert query(SIZES) == [("web", None, None, None, None)]
+    api.calls.clear()
+    assert again().outcome == "clean"
+    asked = [call for call in api.calls if "revisions" in call or "expand" in call]
+    assert bool(asked) == (way == "forbidden"), "what was not found is not asked for in every run"
+    api.calls.clear()
+    api.update(kubernetes.VMS, "shop", "web", {"metadata": {"labels": {"x": "y"}}})
+    again()
+    asked = [call for call in api.calls if "revisions" in call or "expand" in call]
+    assert bool(asked) == (way != "broken"), "a revision does not change; what is expanded may"
 
 
 def test_sizes_are_not_asked_for_of_an_api_that_is_away(
@@ -1268,6 +1297,12 @@ def test_a_dry_run_changes_nothing_and_shows_what_would(
         ["VMI", "add", "-", instance_version, "shop/made"],
     ]
     assert rows(query) == [("repaired", True, 3, 1, 1, 1, api.revision, None)]
+    assert [line.strip() for line in reconcile_command.summary(done)[1:]] == [
+        "1 would be added",
+        "1 would be updated",
+        "1 would be deleted",
+        "1 running instances would be added",
+    ]
 
 
 def test_a_dry_run_refuses_what_a_real_one_would(

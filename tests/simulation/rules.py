@@ -195,6 +195,8 @@ class History(stateful.RuleBasedStateMachine):
             self._tell(self.cluster.create(where, instancetype=instancetype, kept=True), fate)
             if runs:
                 self._tell(self.cluster.start(where), fate)
+        if self.weather is Weather.HOSTILE:  # until a cluster has a complete list, all its machines are hearsay
+            self.environment.reconcile()
         self.claim()
 
     # The cluster, and what is told of it

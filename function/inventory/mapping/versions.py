@@ -35,7 +35,8 @@ STEPS = {
 }
 """The event types that change the ledger, and their step.
 
-An object that was read or listed counts as updated: its version is then that of an update event, the commonest kind.
+An add with a resource version counts as an update. So what was read, listed, added, or announced once more by a source
+that started again is one version of the object, and the history holds it once.
 """
 FLAT, OBJECT = 0, 1
 """The shapes of an event; of two events about one version, the greater is kept."""
@@ -110,7 +111,10 @@ def version(row: Row, *, number: int | None = None, at: datetime.datetime | None
     """
     if number is None:
         number = -1 if row.resource_version is None else row.resource_version
-    return Version(number, at or (row.time if number < 0 else None), STEPS[row.type])
+    step = STEPS[row.type]
+    if number >= 0 and step == ADD:
+        step = UPDATE  # the number says it all: an add and a list may both tell of that one version
+    return Version(number, at or (row.time if number < 0 else None), step)
 
 
 def change(

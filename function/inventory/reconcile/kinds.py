@@ -44,7 +44,7 @@ class Kind(Generic[AnyRow]):
     missing: str
     complete: str
     seen: str | None
-    missed: str
+    missed: tuple[str, ...]
     notes: tuple[str, ...]
     refuted: str
     doubtful: str
@@ -66,7 +66,7 @@ MACHINES = Kind(
     missing="missing_machines",
     complete="complete_machines",
     seen="seen",
-    missed="missed_{}s",
+    missed=("missed_{}s",),
     notes=(vm.KIND, REVISIONS),
     refuted=f"{vm.KIND} refuted",
     doubtful="doubtful_machines",
@@ -87,7 +87,7 @@ INSTANCES = Kind(
     missing="missing_instances",
     complete="complete_instances",
     seen=None,
-    missed="instances",
+    missed=("instances", "instance_{}s"),
     notes=(instance.KIND,),
     refuted=f"{instance.KIND} refuted",
     doubtful="doubtful_instances",

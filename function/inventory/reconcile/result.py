@@ -29,8 +29,8 @@ class Run:
 
     seen: virtual machines in the list. missed_*: those that were written, or in a dry run would be. corrected: machines
     and instances of which the ledger had a version that the list refutes. error: why it was refused or failed, or what
-    it left undone. instances: running instances that were written. sized: machines whose
-    size was looked up. unreadable: objects that can be no rows of the ledger.
+    it left undone. instances: running instances that were written; instance_*: as what. sized: machines whose size was
+    looked up. unreadable: objects that can be no rows of the ledger.
     """
 
     cluster: str
@@ -45,6 +45,9 @@ class Run:
     list_version: int | None = None
     error: str | None = None
     instances: int = 0
+    instance_adds: int = 0
+    instance_updates: int = 0
+    instance_deletes: int = 0
     sized: int = 0
     unreadable: int = 0
 

@@ -317,7 +317,8 @@ class _Reconciliation:
                 now = None if change.row.type == plan.DELETED else change.row.resource_version
                 self.talk.difference(f"{kind.short} {step}", change.row, was=was, now=now)
                 self.shown.add(change.key)
-            self.done.count(kind.missed.format(step))
+            for field in kind.missed:
+                self.done.count(field.format(step))
 
     def _written(self, kind: kinds.Kind[Any], repairs: Sequence[_Repair]) -> Sequence[_Repair]:
         """Write; return those that were news. An event may have been faster."""

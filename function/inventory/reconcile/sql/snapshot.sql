@@ -169,7 +169,7 @@ WHERE s.cluster = $1 AND s.deleted_at IS NULL
         AND (h.version_epoch, h.version_number) <= (c.machines_epoch, c.machines_version)
       ORDER BY h.version_epoch DESC, h.version_number DESC, h.version_time DESC, h.version_step DESC
       LIMIT 1
-  ) ELSE s.version_epoch >= 0 END;
+  ) ELSE s.version_epoch >= 0 AND (s.version_epoch, s.version_number) <= ($2, $3) END;
 
 -- missing_machines (cluster, epoch, version, began, namespace, name, batch)
 -- Returns the live machines that this list does not contain, and that nothing after it is about: as JSON, with their
@@ -260,6 +260,7 @@ LIMIT $6;
 
 -- store_sizes (cluster, sizes)
 -- Stores sizes that were looked up; returns how many machines were still as they were then, and took theirs.
+-- A size that was not found is NULL: its revision is noted all the same, so it is not looked up in every run.
 -- Locks the rows of vm_state in the order of their keys, as all writers do.
 PREPARE store_sizes (text, json) AS
 WITH given AS MATERIALIZED (
@@ -283,9 +284,9 @@ WITH given AS MATERIALIZED (
     FROM given AS r JOIN locked USING (namespace, name)
     WHERE s.cluster = $1 AND s.namespace = r.namespace AND s.name = r.name
       AND (s.uid, s.resource_version) IS NOT DISTINCT FROM (r.uid, r.resource_version) AND s.deleted_at IS NULL
-    RETURNING 1
+    RETURNING coalesce(r.vcpus, r.memory_bytes) AS size
 )
-SELECT count(*) FROM sized;
+SELECT count(size) FROM sized;
 
 -- record_run (cluster, seconds, outcome, dry_run, seen, missed_adds, missed_updates, missed_deletes,
 --             corrected, list_version, error)
