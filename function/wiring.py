@@ -14,7 +14,7 @@ from function.dead_letters import keeper, sink, table
 from function.inventory import capability as inventory
 from function.inventory import health
 from function.inventory.mapping import trimmed
-from function.inventory.storage import dead_letters as refusals
+from function.inventory.storage import refusals
 from function.scaling import capability as scaling
 from function.vsphere import capability as vsphere
 from function.web import app, callers, cloudevents, routing
@@ -86,17 +86,17 @@ class _Ledger:
 
     def __init__(self, part: settings.Ledger, db: postgres.Database) -> None:
         self._watch = health.Watch(db, part.max_silence, own=part.cluster_name)
-        self.refusals = refusals.DeadLetters(db, cluster=part.cluster_name)
+        self.refusals = refusals.Refusals(db, cluster=part.cluster_name)
 
     def state(self, database_state: str) -> str:
         """Return "ok", or a sentence."""
         if database_state != "ok":
             return "not known: the database cannot be used now"
-        self.refusals.write()
+        self.refusals.flush()
         return self._watch.state()
 
     def close(self) -> None:
-        """Write down what was counted."""
+        """Flush what was counted."""
         self.refusals.close()
 
 

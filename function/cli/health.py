@@ -99,8 +99,8 @@ def _cells(row: health.Row) -> tuple[str, ...]:
     return (
         row.cluster if row.cluster.isprintable() else errors.shown(row.cluster),
         row.kind or "-",
-        f"{health.spoken(row.silence)} ago" if row.last_event_at else "never",
-        f"{health.spoken(row.unreconciled)} ago" if row.last_complete_list_at else "never",
+        f"{health.short(row.silence)} ago" if row.last_event_at else "never",
+        f"{health.short(row.unreconciled)} ago" if row.last_complete_list_at else "never",
         "+{} ~{} -{}".format(*found) if row.last_complete_list_at else "-",
         row.last_reconcile_outcome or "never",
         str(row.dead_letters),

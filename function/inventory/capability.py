@@ -1,4 +1,8 @@
-"""The inventory as a capability: events about virtual machines and their instances in, an acknowledged ledger out."""
+"""The inventory as a capability: it stores events about virtual machines and their instances.
+
+An event counts as handled only when its change is committed, because Knative never sends it again after a 204.
+So nothing here is kept in memory for later, and nothing is parsed that ``mapping`` parses.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,10 @@ from function.inventory.storage import group_commit, store
 
 log = logging.getLogger(__name__)
 
-FOREIGN = "no virtual machine's"
+FOREIGN = "not of a VirtualMachine"
+"""The outcome of an event about an instance that no VirtualMachine owns."""
 READING_SECONDS = 45.0
-"""For all objects that a request refers to; the Service answers 504 after 90 seconds."""
+"""For reading all objects that a request refers to; Knative's Service gives up after 90 seconds, with 504."""
 
 Prepared = versions.Change | references.Reference
 _MAKE: dict[str, Callable[..., versions.Change | None]] = {vm.KIND: vm.change, instance.KIND: instance.change}
@@ -60,9 +65,9 @@ class Ledger:
         return references.reference(event, kind, cluster)
 
     def perform(self, prepared: Sequence[Prepared]) -> list[str]:
-        """Store what was prepared; return what became of each, in a word, once all is committed.
+        """Store what was prepared; return the outcome of each, in a word, once all is committed.
 
-        Raises where any of it was not stored; the rest may be, and may be stored again.
+        Raises where any of it was not stored; the rest may be stored, and storing it again changes nothing.
         """
         until = time.monotonic() + READING_SECONDS
         changes = [each if isinstance(each, versions.Change) else self._read(each, until) for each in prepared]
@@ -90,12 +95,12 @@ def _warn(change: versions.Change, outcome: store.Outcome) -> None:
     place = {"id": change.row.id, "cluster": cluster, "object": f"{namespace}/{name}"}
     if outcome is store.Outcome.OUTRANKED:
         log.warning(
-            "the VM is tracked by resourceVersion, and this event carries none: kept in the history, the state stays;"
-            " send the object or the attribute resourceversion",
+            "the event has no resourceVersion and the VM has been stored with one: the history has it, and the state"
+            " does not change; send the object, or the attribute resourceversion",
             extra={"action": "vm.outranked", **place},
         )
     else:
         log.warning(
-            "the event has neither a resourceVersion nor a time: it cannot be ordered and counts as the oldest",
+            "the event has neither a resourceVersion nor a time: it cannot be ordered, and counts as the oldest",
             extra={"action": "vm.unordered", **place},
         )

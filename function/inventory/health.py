@@ -1,8 +1,9 @@
-"""Whether the ledger still hears its clusters: the view ``ledger_health``, and what is wrong by it.
+"""Whether events and reconciles still arrive: the view ``ledger_health``, and the problems that follow from it.
 
-A ledger that hears nothing looks as one of a cluster in which nothing happens.
-So there are two witnesses, the events and the reconciles, and each that is missing for too long is a problem.
-How long ago something was is the database's own reckoning: the clock of this process decides nothing.
+When events stop arriving, the ledger looks just like that of an idle cluster.
+So two things are watched, events and reconciles, and each that is missing for too long is a problem.
+Ages come from the database's clock. This process's clock must decide nothing, because Pods' clocks differ.
+The word silence is that of docs/concepts.md; the rules are in docs/health.md.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ from function.inventory.mapping import vm
 from function.settings import variables
 
 KEPT_SECONDS = 15.0
-"""How long readiness, which each pod is asked for every few seconds, repeats what it knows."""
+"""How long readiness repeats its last answer: the kubelet asks each Pod for it every few seconds."""
 CHECK_SECONDS = 0.5
+"""How long the database may take to answer for readiness, which then says that the health is not known."""
 MOST_SENTENCES = 3
 """How many sentences readiness shows; the command shows all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of ``ledger_health``: what is heard of one kind of one cluster, and how its last reconcile went.
+    """A row of ``ledger_health``: the events about one kind of one cluster, and its last reconcile.
 
-    kind: None where dead letters are all that is known under the cluster's name.
+    kind: None where the cluster's name has dead letters and nothing else.
     dead_letter_age: since the last one was counted.
     """
 
@@ -53,7 +55,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What is wrong, and what is worth a look though it is not; a sentence each."""
+    """What is wrong (problems), and what may be wrong (warnings); a sentence each."""
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
@@ -68,7 +70,7 @@ SQL = statements.load(pathlib.Path(__file__).parent / "sql", "health")
 
 
 def read(db: postgres.Database, timeout: float | None = None) -> list[Row]:
-    """Return the rows, by cluster and kind; raise what :meth:`database.Database.run` raises."""
+    """Return the rows, by cluster and kind; raise what :meth:`postgres.Database.run` raises."""
 
     def work(cursor: postgres.Cursor) -> list[Row]:
         names = [field.name for field in dataclasses.fields(Row)]
@@ -80,10 +82,10 @@ def read(db: postgres.Database, timeout: float | None = None) -> list[Row]:
 def judge(
     rows: Sequence[Row], max_silence: int, *, cluster: str | None = None, own: str = settings.DEFAULT_CLUSTER
 ) -> Verdict:
-    """Return what is wrong by the rows; of one cluster only where that is named.
+    """Return what is wrong according to the rows; about one cluster only where ``cluster`` names it.
 
     max_silence: seconds after which silence is a problem; 0 for never.
-    own: CLUSTER_NAME; what is wrong with that cluster comes first. Where it is named, it must have been heard of.
+    own: CLUSTER_NAME; problems of that cluster come first. Where it is set, a cluster of that name must have rows.
     """
     asked = [row for row in rows if cluster in (None, row.cluster)]
     clusters = {
@@ -93,10 +95,12 @@ def judge(
     ordered = sorted(clusters.items(), key=lambda item: item[0] != own)
     problems = [problem for _, kinds in ordered for problem in _problems(kinds, max_silence)]
     if clusters and cluster is None and own not in {settings.DEFAULT_CLUSTER, *clusters}:
-        problems.insert(0, f"nothing was ever heard of this cluster, {errors.shown(own)} by CLUSTER_NAME: {_NEITHER}")
+        problems.insert(
+            0, f"nothing was ever stored about this cluster, {errors.shown(own)} (CLUSTER_NAME): {_NEITHER}"
+        )
     if not clusters:
-        whom = "" if cluster is None else f" of cluster {errors.shown(cluster)}"
-        problems = [f"nothing was ever heard{whom}: {_NEITHER}"]
+        about = "" if cluster is None else f" about cluster {errors.shown(cluster)}"
+        problems = [f"nothing was ever stored{about}: {_NEITHER}"]
     return Verdict(tuple(problems), tuple(_warnings(asked, max_silence)))
 
 
@@ -105,29 +109,30 @@ def _problems(kinds: Sequence[Row], max_silence: int) -> Iterator[str]:
     first = kinds[0]
     name = f"cluster {errors.shown(first.cluster)}"
     if first.last_complete_list_at is None:
-        yield f"{name} was never reconciled: run `python -m function reconcile`, and then by a schedule"
+        yield f"{name} was never reconciled: run `python -m function reconcile` now, and then on a schedule"
     elif _exceeds(first.unreconciled, max_silence):
-        yield f"the last complete list of {name} is {spoken(first.unreconciled)} old: see that the reconcile still runs"
+        age = short(first.unreconciled)
+        yield f"the last complete list of {name} is {age} old: check that the reconcile still runs"
     if first.last_reconcile_outcome in ("refused", "failed"):
         error = f": {first.last_reconcile_error}" if first.last_reconcile_error else ""
         yield f"the last reconcile of {name} {_BECAME[first.last_reconcile_outcome]}{error}"
     if all(row.last_event_at is None for row in kinds):
         if _exceeds(first.silence, max_silence):
-            yield f"{name} has never sent an event in the {spoken(first.silence)} since its first reconcile: {_LOOK}"
+            yield f"{name} has never sent an event in the {short(first.silence)} since its first reconcile: {_LOOK}"
         return
     for row in kinds:
         if not _exceeds(row.silence, max_silence):
             continue
         if row.last_event_at is not None:
-            yield f"no event about a {row.kind} of {name} has come for {spoken(row.silence)}: {_LOOK}"
+            yield f"no event about a {row.kind} of {name} has come for {short(row.silence)}: {_LOOK}"
         elif row.kind == vm.KIND:
-            since = f"in the {spoken(row.silence)} since its first reconcile"
+            since = f"in the {short(row.silence)} since its first reconcile"
             yield f"{name} has never sent an event about a {row.kind} {since}: {_LOOK}"
 
 
-_NEITHER = "no event was stored, and no reconcile was run"
+_NEITHER = "no event, and no reconcile"
 _BECAME = {"refused": "was refused", "failed": "failed"}
-_LOOK = "look at the source and the Triggers, or raise HEALTH_MAX_SILENCE if its VMs really did not change"
+_LOOK = "check the source and the Triggers, or raise HEALTH_MAX_SILENCE if its VMs really did not change"
 
 
 def _warnings(rows: Sequence[Row], max_silence: int) -> Iterator[str]:
@@ -135,7 +140,7 @@ def _warnings(rows: Sequence[Row], max_silence: int) -> Iterator[str]:
         if not _exceeds(row.dead_letter_age, max_silence):
             yield (
                 f"{row.dead_letters} requests of cluster {errors.shown(row.cluster)} were refused for good,"
-                f" the last one {spoken(row.dead_letter_age)} ago: look at the dead letters"
+                f" the last one {short(row.dead_letter_age)} ago: check the dead letters"
             )
 
 
@@ -143,8 +148,8 @@ def _exceeds(age: datetime.timedelta | None, seconds: int) -> bool:
     return age is not None and 0 < seconds < age.total_seconds()
 
 
-def spoken(age: datetime.timedelta | None) -> str:
-    """Return an age as HEALTH_MAX_SILENCE would be written, by its two greatest units: 2d 3h, 15m 20s, 0s."""
+def short(age: datetime.timedelta | None) -> str:
+    """Return an age in its two greatest units, written as HEALTH_MAX_SILENCE is: 2d 3h, 15m 20s, 0s."""
     left = 0 if age is None else max(0, int(age.total_seconds()))
     words: list[str] = []
     for unit, seconds in variables.UNITS.items():
@@ -155,7 +160,7 @@ def spoken(age: datetime.timedelta | None) -> str:
 
 
 class Watch:
-    """The ledger's health as readiness shows it: cheap, never an error, and never for long."""
+    """The ledger's health as readiness shows it: one query in 15 seconds, never an error, and never a long wait."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ from typing import Any
 
 from function import errors, progress, settings
 from function.clients import postgres, postgres_session, statements
-from function.inventory.storage import dead_letters
+from function.inventory.storage import refusals
 
 MONTHS_AHEAD = 3
 FEWEST, MOST = 20, 500
@@ -108,7 +108,7 @@ def run(
                 done.months += _drop_months(cursor, history, cuts["old"])
         if not dry_run:
             SQL.run(cursor, "drop_old_runs", cuts)
-            dead_letters.merge_writers(cursor)
+            refusals.merge_writers(cursor)
     return done
 
 

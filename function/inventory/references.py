@@ -1,8 +1,9 @@
 """Events of mode Reference: they only name an object, which is read from the Kubernetes API as it is now.
 
-What is there is stored as it is, by its own resource version.
-What is not there any more is deleted, by the event's time: the delete belongs to the version that the ledger knows,
-where that is not from a later event, and is older than anything with a higher resource version.
+An object that exists is stored as it is, with its own resource version.
+An object that is gone is deleted at the event's time. A delete needs a version, and the API no longer has one: it gets
+the number of the ledger's row, unless that is from a later event. So it is older than any higher resource version.
+The words version and tombstone are those of docs/concepts.md.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ NO_API = (
     " Resource` in the ApiServerSource, or give vmledger the access (KUBECONFIG, or a ServiceAccount)"
 )
 ELSEWHERE = (
-    "the event only refers to a {kind} of the cluster {cluster}, and the Kubernetes API here is that of {own}, by"
-    " CLUSTER_NAME: set `mode: Resource` in that cluster's ApiServerSource, or run a vmledger there"
+    "the event only refers to a {kind} of the cluster {cluster}, and the Kubernetes API here is that of {own}"
+    " (CLUSTER_NAME): set `mode: Resource` in that cluster's ApiServerSource, or run a vmledger there"
 )
 _RESOURCES = {vm.KIND: kubernetes.VMS, instance.KIND: kubernetes.VMIS}
 
@@ -60,14 +61,17 @@ class Reader:
         self._store = tables
 
     def change(self, named: Reference) -> versions.Change | None:
-        """Return the change that a reference stands for now; None for an instance that no machine of ours owns.
+        """Return the change that a reference stands for now.
 
-        Raises what :meth:`kube.Kube.get` and the database raise.
+        None for an instance that no VirtualMachine owns, and for one that is gone and was never stored.
+
+        Raises what :meth:`kubernetes.Kube.get` and the database raise.
         """
         read = self._api.get(_RESOURCES[named.kind], namespace=named.namespace, name=named.name, surely=True)
         if read is None:
             return self._gone(named)
-        kind = UPDATED if named.event.type == DELETED else named.event.type  # it was made again since
+        # An object that a delete refers to and that exists was made again since.
+        kind = UPDATED if named.event.type == DELETED else named.event.type
         event = events.Event({**named.event.attributes, "type": kind}, read)
         make = vm.change if named.kind == vm.KIND else instance.change
         return make(event, cluster_name=named.cluster)
@@ -75,17 +79,17 @@ class Reader:
     def _gone(self, named: Reference) -> versions.Change | None:
         when = named.event.time or datetime.datetime.now(datetime.UTC)
         place = (named.cluster, named.namespace, named.name)
-        said: dict[str, Any] = {"type": DELETED, "id": named.event.id, "time": named.event.time, "deleted_at": when}
+        delete: dict[str, Any] = {"type": DELETED, "id": named.event.id, "time": named.event.time, "deleted_at": when}
         if named.kind == instance.KIND:
-            ran = self._store.instance(*place)
-            if ran is None:
+            stored_instance = self._store.instance(*place)
+            if stored_instance is None:
                 return None
-            gone = msgspec.structs.replace(ran.row, **said, phase=instance.GONE)
-            return instance.ordered(gone, number=ran.number_at(when))
-        known = self._store.machine(*place)
-        if known is None:
-            unknown = vm.VirtualMachine(
-                cluster=named.cluster, namespace=named.namespace, name=named.name, kind=vm.KIND, **said
+            tombstone = msgspec.structs.replace(stored_instance.row, **delete, phase=instance.GONE)
+            return instance.ordered(tombstone, number=stored_instance.number_at(when))
+        stored = self._store.machine(*place)
+        if stored is None:
+            tombstone_alone = vm.VirtualMachine(
+                cluster=named.cluster, namespace=named.namespace, name=named.name, kind=vm.KIND, **delete
             )
-            return vm.ordered(unknown, number=-1)
-        return vm.ordered(msgspec.structs.replace(known.row, **said), number=known.number_at(when))
+            return vm.ordered(tombstone_alone, number=-1)
+        return vm.ordered(msgspec.structs.replace(stored.row, **delete), number=stored.number_at(when))

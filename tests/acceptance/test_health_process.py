@@ -70,7 +70,7 @@ def test_the_life_of_a_ledger(url: str, query: Query) -> None:
 
     code, rows, [problem] = said()
     assert (code, rows) == (1, [])
-    assert problem.startswith("nothing was ever heard")
+    assert problem.startswith("nothing was ever stored")
     query(
         "INSERT INTO ledger_heard (writer, cluster, kind, last_event_at) VALUES ('w', 'east', 'VirtualMachine', now())"
     )
@@ -87,7 +87,7 @@ def test_the_life_of_a_ledger(url: str, query: Query) -> None:
     assert said("--cluster", "east")[0] == 1
     code, rows, [problem] = said("--cluster", "west")
     assert (code, rows) == (1, [])
-    assert "of cluster 'west'" in problem
+    assert "about cluster 'west'" in problem
 
 
 def test_a_person_gets_a_table(url: str, query: Query) -> None:
@@ -125,7 +125,7 @@ def test_what_was_refused_is_counted_before_the_process_ends(
 ) -> None:
     """A stop right after them loses none; each door and each worker counts its own."""
     with start(tmp_path / "log", {"DATABASE_URL": url, "CLUSTER_NAME": "east"}) as service:
-        assert service.readiness()["ledger"].startswith("nothing was ever heard")
+        assert service.readiness()["ledger"].startswith("nothing was ever stored")
         assert [service.post(b"nonsense")[0] for _ in range(20)] == [400] * 20
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(30) == 0, service.log()

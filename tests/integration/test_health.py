@@ -19,7 +19,7 @@ from function import errors, events, migrate, settings, wiring
 from function.clients import postgres, postgres_session
 from function.inventory import health
 from function.inventory.mapping import versions, vm
-from function.inventory.storage import dead_letters, store
+from function.inventory.storage import refusals, store
 from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -109,7 +109,7 @@ def test_the_last_complete_list_is_told_from_the_last_run(db: postgres.Database,
     reconciled(query, "east", 30, "clean", dry_run=True)
     row = health.read(db)[0]
     assert row.unreconciled is not None
-    assert health.spoken(row.unreconciled).startswith("50m")
+    assert health.short(row.unreconciled).startswith("50m")
     assert (row.missed_adds, row.missed_updates, row.missed_deletes) == (1, 2, 3)
     assert (row.last_reconcile_outcome, row.last_reconcile_error) == ("refused", "too many deletes")
     [problem] = health.judge([row], HOUR).problems
@@ -197,10 +197,10 @@ def test_the_queries_of_the_page_run(query: Query) -> None:
 def test_readiness_asks_now_and_then(db: postgres.Database, query: Query) -> None:
     """Each pod is asked every few seconds; what it knows it says again."""
     watch = health.Watch(db, HOUR, kept=0.5)
-    assert watch.state().startswith("nothing was ever heard")
+    assert watch.state().startswith("nothing was ever stored")
     heard_of(query, "east", 1)
     reconciled(query, "east", 1)
-    assert watch.state().startswith("nothing was ever heard")
+    assert watch.state().startswith("nothing was ever stored")
     time.sleep(0.6)
     assert watch.state() == "ok"
 
@@ -252,7 +252,7 @@ def test_the_application_s_role_reads_it(new_database: Callable[..., str], serve
         configuration = settings.Settings.from_env({"DATABASE_URL": url, "DB_APP_ROLE": "health_app"})
         migrate.run(configuration)
         mine = postgres.Database({"dsn": url.replace("postgres@", "health_app@")}, timeout=5)
-        counter = dead_letters.DeadLetters(mine, cluster="east")
+        counter = refusals.Refusals(mine, cluster="east")
         counter.count()
         counter.close()
         assert [row.dead_letters for row in health.read(mine)] == [1]
@@ -275,7 +275,7 @@ def wait_for(query: Query, sql: str, expected: object, seconds: float = 30) -> N
 
 def test_dead_letters_are_written_soon_by_somebody_else(db: postgres.Database, query: Query, url: str) -> None:
     """Many are one write; who counts does not wait for it."""
-    counter = dead_letters.DeadLetters(db, cluster="east")
+    counter = refusals.Refusals(db, cluster="east")
     with contextlib.closing(conftest.session(url)) as other, other.cursor() as cursor:
         cursor.execute("BEGIN; LOCK TABLE ledger_heard IN SHARE MODE")
         for _ in range(1000):
@@ -294,11 +294,11 @@ def test_dead_letters_outlive_the_database_s_absence(
     name = psycopg2.extensions.parse_dsn(url)["dbname"]
     conftest.execute(server.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
     db = postgres.Database({"dsn": url}, timeout=5)
-    counter = dead_letters.DeadLetters(db, cluster="east")
+    counter = refusals.Refusals(db, cluster="east")
     counter.count()
-    counter.write()
+    counter.flush()
     counter.count()
-    counter.write()
+    counter.flush()
     conftest.execute(server.url(), f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert query(COUNTED) == [(0, 0)]
     counter.close()
@@ -310,8 +310,8 @@ def test_writing_a_count_again_changes_nothing(db: postgres.Database, query: Que
     """Nobody knows whether a commit whose answer was lost is there."""
     row = {"writer": "w", "cluster": "east"}
     for _ in range(3):
-        db.run(lambda cursor: dead_letters.SQL.run(cursor, "count_dead_letters", {**row, "count": 5}))
-    db.run(lambda cursor: dead_letters.SQL.run(cursor, "count_dead_letters", {**row, "count": 4}))
+        db.run(lambda cursor: refusals.SQL.run(cursor, "count_dead_letters", {**row, "count": 5}))
+    db.run(lambda cursor: refusals.SQL.run(cursor, "count_dead_letters", {**row, "count": 4}))
     assert query(COUNTED) == [(5, 1)]
 
 
@@ -319,12 +319,12 @@ def test_a_process_begins_a_row_of_its_own_each_day(
     db: postgres.Database, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its old row may be merged away meanwhile, and none of it is counted twice."""
-    counter = dead_letters.DeadLetters(db, cluster="east")
+    counter = refusals.Refusals(db, cluster="east")
     counter.count()
-    counter.write()
+    counter.flush()
     query("UPDATE ledger_heard SET updated_at = now() - interval '31 days'")
-    db.run(dead_letters.merge_writers)
-    monkeypatch.setattr(dead_letters, "STINT_SECONDS", 0.0)
+    db.run(refusals.merge_writers)
+    monkeypatch.setattr(refusals, "WRITER_SECONDS", 0.0)
     counter.count()
     counter.close()
     assert query(COUNTED) == [(2, 2)]
@@ -345,12 +345,12 @@ def test_writers_that_are_gone_become_one(db: postgres.Database, query: Query) -
     heard_of(query, "west", 1, writer="d")
     before = query(f"{HEARD} FROM ledger_health ORDER BY cluster, kind")
     for _ in range(2):
-        db.run(dead_letters.merge_writers)
+        db.run(refusals.merge_writers)
         assert query(f"{HEARD} FROM ledger_health ORDER BY cluster, kind") == before
     writers = query("SELECT writer, cluster, kind FROM ledger_heard ORDER BY 1, 2, 3")
     assert writers == [("d", "west", VM), ("gone", "east", ""), ("gone", "east", VM), ("gone", "east", VMI)]
     heard_of(query, "east", 35 * days, kind="", writer="e", dead_letters=3)
-    db.run(dead_letters.merge_writers)
+    db.run(refusals.merge_writers)
     assert query("SELECT writer, dead_letters FROM ledger_heard WHERE kind = ''") == [("gone", 9)]
 
 
@@ -395,7 +395,7 @@ def test_what_is_retried_is_no_dead_letter(server: embedded_postgres.Postgres, u
 def test_readiness_names_the_ledger(url: str, query: Query) -> None:
     """Beside the database; it writes down what has waited."""
     built = wiring.Service(settings.Settings.from_env({"DATABASE_URL": url}))
-    assert built.states()["ledger"].startswith("nothing was ever heard")
+    assert built.states()["ledger"].startswith("nothing was ever stored")
     query("DROP VIEW ledger_health")
     query("DELETE FROM _yoyo_migration")
     assert built.states()["ledger"] == "not known: the database cannot be used now"

@@ -74,7 +74,7 @@ def test_one_s_own_cluster_must_have_been_heard_of_and_comes_first() -> None:
     """Where CLUSTER_NAME names it; a hub that takes the events of others has none."""
     others = [row("east"), row("north", **NEVER)]
     [first, second] = health.judge(others, HOUR, own="south").problems
-    assert first.startswith("nothing was ever heard of this cluster, 'south' by CLUSTER_NAME")
+    assert first.startswith("nothing was ever stored about this cluster, 'south' (CLUSTER_NAME)")
     assert second.startswith("cluster 'north' was never reconciled")
     assert len(health.judge(others, HOUR, own="default").problems) == 1
     assert health.judge(others, HOUR, own="south", cluster="east").healthy
@@ -153,7 +153,7 @@ def test_a_ledger_with_nothing_in_it_is_unhealthy() -> None:
     dead = health.Row(cluster="default", kind=None, dead_letters=3, dead_letter_age=ago(minutes=2))
     for rows in ([], [dead]):
         [sentence] = problems(*rows)
-        assert sentence.startswith("nothing was ever heard: ")
+        assert sentence.startswith("nothing was ever stored: ")
 
 
 def test_dead_letters_alone_make_no_cluster() -> None:
@@ -168,7 +168,7 @@ def test_new_dead_letters_are_a_warning() -> None:
     verdict = health.judge([row(**fresh), row(kind=VMI, **fresh)], HOUR)
     assert verdict.healthy
     assert verdict.warnings == (
-        "12 requests of cluster 'east' were refused for good, the last one 5m ago: look at the dead letters",
+        "12 requests of cluster 'east' were refused for good, the last one 5m ago: check the dead letters",
     )
     assert health.judge([row(dead_letters=12, dead_letter_age=ago(hours=5))], HOUR).warnings == ()
 
@@ -179,7 +179,7 @@ def test_one_cluster_is_judged_alone() -> None:
     assert problems(*rows, cluster="a") == ()
     assert len(problems(*rows, cluster="b")) == 1
     [sentence] = problems(*rows, cluster="c")
-    assert sentence.startswith("nothing was ever heard of cluster 'c'")
+    assert sentence.startswith("nothing was ever stored about cluster 'c'")
 
 
 def test_a_name_cannot_write_on_the_terminal() -> None:
@@ -206,7 +206,7 @@ def test_a_name_cannot_write_on_the_terminal() -> None:
 )
 def test_an_age_is_spoken_as_the_setting_is_written(age: datetime.timedelta, words: str) -> None:
     """Its two greatest units."""
-    assert health.spoken(age) == words
+    assert health.short(age) == words
 
 
 def test_the_lines_of_json_are_the_rows_and_the_verdict() -> None:

@@ -1,4 +1,4 @@
--- The count of dead letters in ledger_heard.
+-- The count of refusals, each of which becomes a dead letter, in ledger_heard.
 
 -- count_dead_letters (writer, cluster, count)
 -- Stores how many requests a process has refused for good: all of them, not only new ones, so it may be repeated when
@@ -10,8 +10,7 @@ ON CONFLICT (writer, cluster, kind) DO UPDATE
 SET dead_letters = greatest(known.dead_letters, excluded.dead_letters), updated_at = excluded.updated_at;
 
 -- merge_writers (days)
--- Makes one row, of the writer 'gone', of the rows of all processes that were silent for so many days; what they count
--- stays the same.
+-- Merges the rows that were not written for so many days into one, of the writer 'gone'; the sums stay the same.
 PREPARE merge_writers (integer) AS
 WITH gone AS (
     DELETE FROM ledger_heard WHERE updated_at < now() - make_interval(days => $1) AND writer <> 'gone' RETURNING *
