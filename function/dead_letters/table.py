@@ -12,7 +12,7 @@ from function.clients import postgres, statements
 from function.dead_letters import letter
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
-_KEEP = SQL.call("keep_letters", "forget_old_letters", "forget_surplus_letters")
+_KEEP = ("keep_letters", "forget_old_letters", "forget_surplus_letters")
 _PAGE = 20
 """Letters that are read at once: each may have ECHO_MAX_BYTES."""
 
@@ -68,22 +68,20 @@ class Table:
     def __init__(self, db: postgres.Database, *, most: int, days: int) -> None:
         self._database = db
         self._limits = {"most": most, "days": days}
-        db.prepare(SQL.prepare, probe="EXECUTE mark_letter (0)")
 
     def keep(self, letters: Sequence[letter.Letter], *, timeout: float) -> None:
         """Keep letters, all or none; raise what :meth:`postgres.Database.run` raises."""
         parameters = {**self._limits, **_columns(_merged(letters))}
-        self._database.run(lambda cursor: cursor.execute(_KEEP, parameters), timeout=timeout)
+
+        def work(cursor: postgres.Cursor) -> None:
+            cursor.execute(" ".join(SQL.ready(cursor, name) for name in _KEEP), parameters)  # one transaction
+
+        self._database.run(work, timeout=timeout)
 
     def count(self, chosen: Chosen) -> int:
         """Return how many letters wait for a replay."""
-
-        def work(cursor: postgres.Cursor) -> int:
-            cursor.execute(SQL.call("count_letters"), chosen.parameters)
-            [(count,)] = cursor.fetchall()
-            return int(count)
-
-        return self._database.run(work)
+        [(count,)] = self._database.run(lambda cursor: SQL.run(cursor, "count_letters", chosen.parameters))
+        return int(count)
 
     def waiting(self, chosen: Chosen) -> Iterator[Waiting]:
         """Yield the letters that wait, in the order in which they were received first."""
@@ -95,25 +93,20 @@ class Table:
     def mark(self, waiting: Waiting) -> None:
         """Note that a letter's event was handled."""
         parameters = {"number": waiting.number}
-        self._database.run(lambda cursor: cursor.execute(SQL.call("mark_letter"), parameters))
+        self._database.run(lambda cursor: SQL.run(cursor, "mark_letter", parameters))
 
     def forget_old(self) -> int:
         """Remove the letters that are too old, though none comes any more; return how many."""
 
         def work(cursor: postgres.Cursor) -> int:
-            cursor.execute(SQL.call("forget_old_letters"), self._limits)
+            SQL.run(cursor, "forget_old_letters", self._limits)
             return cursor.rowcount
 
         return self._database.run(work)
 
     def _page(self, chosen: Chosen, after_at: datetime.datetime | str, after: int) -> list[Waiting]:
         parameters = {**chosen.parameters, "after_at": after_at, "after": after, "most": _PAGE}
-
-        def work(cursor: postgres.Cursor) -> list[Waiting]:
-            cursor.execute(SQL.call("find_letters"), parameters)
-            return [_waiting(row) for row in cursor.fetchall()]
-
-        return self._database.run(work)
+        return [*map(_waiting, self._database.run(lambda cursor: SQL.run(cursor, "find_letters", parameters)))]
 
 
 def _waiting(row: tuple[Any, ...]) -> Waiting:

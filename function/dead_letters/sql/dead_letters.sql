@@ -1,7 +1,7 @@
 -- The dead letters that are kept: written by the sink, read and marked by the replay.
 
--- keep_letters (keys, deliveries, counts, first_at, last_at, destinations, codes, sentences, event_ids, sources, types, attributes, data,
--- data_base64, forms)
+-- keep_letters (keys, deliveries, counts, first_at, last_at, destinations, codes, sentences, event_ids, sources, types,
+-- attributes, data, data_base64, forms)
 -- Keeps letters, of which no two have the same key. One that is there already is counted, says what the newest delivery
 -- says, and waits for a replay again. A delivery that is kept twice, because nobody knew whether it was committed, is
 -- one. The rows are locked in the order of their keys, as each pod of the sink does, so none waits in a circle.
@@ -18,7 +18,8 @@ SELECT
     r.key, r.delivery, r.count, r.first_at, r.last_at, r.destination, r.code, r.sentence, r.event_id, r.source, r.type,
     r.attributes::json, r.data::json, r.data_base64, r.form
 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS r (
-    key, delivery, count, first_at, last_at, destination, code, sentence, event_id, source, type, attributes, data, data_base64, form
+    key, delivery, count, first_at, last_at, destination, code, sentence, event_id, source, type, attributes, data,
+    data_base64, form
 )
 ORDER BY r.key COLLATE "C"
 ON CONFLICT (key) DO UPDATE
@@ -62,7 +63,9 @@ WHERE replayed_at IS NULL
 -- find_letters (since, codes, event_ids, after_at, after, most)
 -- Returns those letters in the order in which they were received first, from the one after a time and a number on.
 PREPARE find_letters (double precision, integer[], text[], timestamptz, bigint, integer) AS
-SELECT number, first_at, event_id, type, last_at, count, destination, code, sentence, attributes::text, data::text, data_base64, form
+SELECT
+    number, first_at, event_id, type, last_at, count, destination, code, sentence, attributes::text, data::text,
+    data_base64, form
 FROM dead_letters
 WHERE replayed_at IS NULL
   AND (first_at, number) > ($4, $5)

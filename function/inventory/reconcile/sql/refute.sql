@@ -1,8 +1,8 @@
 -- How a reconcile refutes: what the API server's list proves to be untrue leaves the order of the versions.
 -- A list's version is at least that of everything that existed when it was asked for. So a greater version of its epoch
 -- that was stored before the list began, by the database's clock, was made up, or belongs to a timeline that a restored
--- backup has ended. The history keeps it in epoch -1, below every other, as never in force; its version_time is then the
--- time at which it was refuted, so the same version can be refuted more than once.
+-- backup has ended. The history keeps it in epoch -1, below every other, as never in force; its version_time is then
+-- the time at which it was refuted, so the same version can be refuted more than once.
 -- The statements for instances are those for machines with other tables and columns, as in the store's files.
 -- A portion of the objects is one transaction, which takes their locks as their writers do, in the order of the keys.
 

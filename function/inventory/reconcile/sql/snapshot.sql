@@ -137,8 +137,9 @@ WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2 OR 
 -- count_missing (cluster, epoch, version, began)
 -- Counts the live machines that the last complete list contained, that this one does not, and that nothing after it is
 -- about. Where the cluster has no complete list yet, it counts all that this one does not contain.
--- This one contained what is noted; recent ones (see compare_machines) may be newer than it. What the last one contained
--- is the newest version up to its own: a machine of which only events told since then needs no second thought.
+-- This one contained what is noted; recent ones (see compare_machines) may be newer than it. What the last one
+-- contained is the newest version up to its own: a machine of which only events told since then needs no second
+-- thought.
 PREPARE count_missing (text, smallint, bigint, timestamptz) AS
 SELECT count(*)
 FROM vm_state AS s

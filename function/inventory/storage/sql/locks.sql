@@ -10,7 +10,8 @@ IN ROW EXCLUSIVE MODE;
 
 -- not_free_machines (rows)
 -- Returns the keys of those machines of some changes whose row of vm_state cannot be locked now, and whether that is
--- because another transaction has locked it; otherwise there is none, or one that another transaction has not committed.
+-- because another transaction has locked it; otherwise there is none, or one that another transaction has not
+-- committed.
 -- Takes the same row locks as lock_machines, but skips what is locked instead of waiting for it.
 PREPARE not_free_machines (json) AS
 WITH asked AS MATERIALIZED (
