@@ -1,7 +1,9 @@
-"""What was applied last to each host, and whose turn it is: in Postgres where there is one, else in this process.
+"""The newest event that was applied to each host, and the host's turn: in Postgres, or without one in this process.
 
-Two events about one host must not act at once, in one process or in two pods: the one that reads the state first may
-write it last. So each takes the host's turn; a turn in Postgres ends by itself when its holder dies.
+Two events about one host must not act at once, in one process or in two Pods: the one that reads the state first may
+write it last. So each waits for the host's turn. A turn in Postgres has an end, so a process that dies loses it.
+A turn is a row and not a row lock, because Operations may take 45 seconds to answer, and a transaction that is open for
+so long would hold the one connection that all events of this process share.
 """
 
 from __future__ import annotations
@@ -23,13 +25,15 @@ from function.vsphere import maintenance
 log = logging.getLogger(__name__)
 
 MOST_HOSTS = 10_000
+"""Hosts that a process without a database remembers."""
 POLL_SECONDS = 0.1
+"""Between two attempts to take a turn in Postgres."""
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
 
 
 class Memory(Protocol):
-    """What each memory offers."""
+    """What the capability needs of either."""
 
     def turn(self, host: str, *, patience: float, longest: float) -> contextlib.AbstractContextManager[None]:
         """Hold the turn of the host of that name for at most ``longest`` seconds; wait for it with ``patience``."""
@@ -42,7 +46,7 @@ class Memory(Protocol):
 
 
 class InProcess:
-    """The memory of this process, of the hosts that were used last; gone with it."""
+    """In this process alone, for the hosts that were used last; lost when it ends."""
 
     def __init__(self) -> None:
         self._turns = _Turns()
@@ -50,7 +54,7 @@ class InProcess:
         self._guard = threading.Lock()
 
     def turn(self, host: str, *, patience: float, longest: float) -> contextlib.AbstractContextManager[None]:
-        """Hold the turn of a host; it ends with the block, so ``longest`` is not needed."""
+        """Hold the turn of a host; it ends with the block, so ``longest`` is not used."""
         del longest
         return self._turns.turn(host, patience)
 
@@ -60,7 +64,7 @@ class InProcess:
             return self._applied.get(resource)
 
     def record(self, resource: str, wanted: maintenance.Intent) -> None:
-        """Keep the newest event; forget the host that was used longest ago where there are too many."""
+        """Keep the newest event; where there are too many hosts, drop the one that was used longest ago."""
         with self._guard:
             self._applied[resource] = _applied(wanted)
             self._applied.move_to_end(resource)
@@ -69,7 +73,7 @@ class InProcess:
 
 
 class InDatabase:
-    """The memory that all pods share."""
+    """In Postgres, shared by all Pods."""
 
     def __init__(self, db: postgres.Database) -> None:
         self._db = db
@@ -77,7 +81,10 @@ class InDatabase:
 
     @contextlib.contextmanager
     def turn(self, host: str, *, patience: float, longest: float) -> Iterator[None]:
-        """Hold the turn of a host among the pods; among the threads of this one it was taken before."""
+        """Hold the turn of a host among the Pods, once this process has it among its threads.
+
+        So only one thread of a process polls the database for a host.
+        """
         end = time.monotonic() + patience
         parameters = {"host": host, "owner": uuid.uuid4().hex, "seconds": longest}
         with self._turns.turn(host, patience):
@@ -103,7 +110,7 @@ class InDatabase:
         return self._db.run(work)
 
     def record(self, resource: str, wanted: maintenance.Intent) -> None:
-        """Keep the newest event; a late repetition of this never goes back."""
+        """Keep the newest event; an older one that is recorded later changes nothing."""
         parameters = {
             "resource": resource,
             "host": wanted.host,
@@ -126,7 +133,7 @@ class InDatabase:
 
 
 class _Turns:
-    """A lock for each host that is in use."""
+    """A lock for each host that is in use; one for all would let a slow host hold up the others for 45 seconds."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()

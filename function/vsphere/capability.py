@@ -1,4 +1,9 @@
-"""vSphere as a capability: events of maintenance mode in, hosts marked and unmarked in Operations."""
+"""vSphere as a capability: events about maintenance mode mark and unmark hosts in Operations.
+
+Here an event's outcome is decided and nothing else: how an event is read is in ``maintenance``, what is sent to
+Operations in ``session``. The outcome is recorded only after Operations has answered, so an event that fails is sent
+again and acts again.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +25,9 @@ log = logging.getLogger(__name__)
 NOT_CONFIGURED = "Operations is not configured here: set VROPS_URL, VROPS_USER and VROPS_PASSWORD"
 CALLS = 4
 LONGEST_SECONDS = 45.0
-"""One event may take as long as so many slow calls, and less than a Trigger's delivery waits (120 s)."""
+"""The longest that one event may take: CALLS slow calls, and less than a Trigger waits for a delivery (120 s)."""
 SPARE_SECONDS = 10.0
-"""How much longer a turn is held than an event may take, for what is still under way when it gives up."""
+"""A turn is held so much longer than an event may take, for a call that is still under way when it gives up."""
 
 
 class Mirror:
@@ -54,24 +59,24 @@ class Mirror:
         return wanted
 
     def perform(self, intents: Sequence[maintenance.Intent]) -> list[str]:
-        """Act on each in its order; return what became of it, in a word."""
+        """Act on each in its order; return the outcome of each, in a word."""
         return [self._mirror(wanted) for wanted in intents]
 
     def state(self) -> str:
-        """Return what the last call to Operations came to: "ok", or a sentence."""
+        """Return how the last call to Operations went: "ok", or a sentence."""
         if self._access is None:
             return "not configured"
         return self._operations.state if self._operations else "not used yet"
 
     def close(self) -> None:
-        """Let go of Operations."""
+        """Close the session with Operations, if there is one."""
         if self._operations:
             self._operations.close()
 
     def _door(self) -> operations.Operations:
         with self._lock:
             if self._operations is None:
-                from function.vsphere import operations  # the first mark imports the HTTP client, not each start
+                from function.vsphere import operations  # 70 ms that a start without a mark saves
 
                 if self._access is None:
                     raise errors.Refused(NOT_CONFIGURED)
@@ -80,7 +85,7 @@ class Mirror:
 
     def _mirror(self, wanted: maintenance.Intent) -> str:
         door = self._door()
-        # The name, and not the resource, is what every event about a host knows before anything is asked.
+        # The turn is by the host's name: its resource in Operations is found only by a call, inside the turn.
         turn_seconds = self._longest + SPARE_SECONDS
         with self._memory.turn(wanted.host.casefold(), patience=self._patience, longest=turn_seconds):
             end = time.monotonic() + self._longest
@@ -98,7 +103,7 @@ class Mirror:
         return outcome
 
     def _act(self, door: operations.Operations, wanted: maintenance.Intent, host: maintenance.Host, end: float) -> str:
-        """Call Operations where its state is not what the event says; return what was done."""
+        """Call Operations where its state differs from what the event asks for; return what was done."""
         if not maintenance.step(wanted.action, host.states, self._policy):
             return "unchanged"
         match wanted.action:

@@ -1,6 +1,6 @@
-"""An event of vCenter -> what it means for a host in Operations: pure, without I/O.
+"""An event of vCenter -> an intent, and the decision what to do about it; pure.
 
-Two producers and all their versions, as found in their sources (vmware-event-router v0.3 to v0.8,
+It reads what two producers send, in all their versions, according to their sources (vmware-event-router v0.3 to v0.8,
 sources-for-knative v0.14 to v0.39): the event's name is the subject or the end of the type, the data is JSON or XML.
 """
 
@@ -34,19 +34,19 @@ _LONGEST_KEY = 64
 
 
 class Action(enum.Enum):
-    """What a host does."""
+    """What a host does: it enters or leaves maintenance mode."""
 
     ENTER = "enter"
     EXIT = "exit"
 
 
 ACTIONS = {"EnteredMaintenanceModeEvent": Action.ENTER, "ExitMaintenanceModeEvent": Action.EXIT}
-"""The only events that act; EnteringMaintenanceModeEvent is a beginning that may be cancelled."""
+"""The only events that act. EnteringMaintenanceModeEvent does not: the host may still cancel."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Moment:
-    """When vCenter made an event: its CreatedTime and, where two share it, its Key, which counts upwards."""
+    """When vCenter made an event: its CreatedTime, and its Key, which rises, for two events with the same time."""
 
     time: datetime.datetime
     number: int
@@ -100,7 +100,7 @@ def intent(event: events.Event) -> Intent | None:
         raise errors.BadEvent(f"the event names no host that could {action.value} maintenance mode")
     moref = _member(host, "host")
     key = _text(_member(data, "key"), "the event's Key", _LONGEST_KEY)
-    known_by = key or _text(event.id[:_LONGEST_NAME], "the event's id", _LONGEST_NAME)
+    identity = key or _text(event.id[:_LONGEST_NAME], "the event's id", _LONGEST_NAME)
     created = _member(data, "createdtime")
     time = event.time if created in (None, "") else events.parse_time(created, "CreatedTime")
     if time is None:
@@ -110,7 +110,7 @@ def intent(event: events.Event) -> Intent | None:
         host=name,
         moref=_text(_member(moref, "value") if isinstance(moref, Mapping) else moref, "the host's id", _LONGEST_KEY),
         vcenter=vcenter_of(str(event.attributes["source"])),
-        key=known_by or "",
+        key=identity or "",
         moment=Moment(time, int(key) if key and re.fullmatch(r"\d{1,18}", key, re.ASCII) else 0),
     )
 
@@ -127,7 +127,7 @@ def name_of(event: events.Event) -> str | None:
 def vcenter_of(source: str) -> str:
     """Return the vCenter's host name in lower case, from ``https://vc.example/sdk`` or the older ``vc.example``.
 
-    A port is left out: it says how the vCenter was reached, not which it is.
+    A port is left out: it belongs to a way to the vCenter, and one vCenter may have several.
     """
     return _text(host_of(source), "the event's source", _LONGEST_NAME) or ""
 
@@ -144,10 +144,10 @@ def host_of(address: str) -> str:
 
 
 def is_old(wanted: Intent, newest: Applied | None) -> str | None:
-    """Return why ``wanted`` must change nothing any more, in a word; None where it is news."""
+    """Return "duplicate" or "outdated" where ``wanted`` must change nothing; None where it is newer than ``newest``."""
     if newest is None:
         return None
-    # Two producers may know the same vCenter by two names; then the time tells that it is the same event.
+    # Two producers may name one vCenter differently; then the same time shows that it is the same event.
     if wanted.key == newest.key and (wanted.vcenter == newest.vcenter or wanted.moment == newest.moment):
         return "duplicate"
     return "outdated" if wanted.moment < newest.moment else None
@@ -171,7 +171,7 @@ def step(action: Action, states: Collection[str], policy: Policy) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Host:
-    """A host as Operations knows it; ``identifier`` is the resource's, ``adapters`` the instances that report it."""
+    """A host in Operations; ``identifier`` is the resource's, ``adapters`` are the instances that report it."""
 
     identifier: str
     name: str
@@ -215,7 +215,7 @@ def in_vcenter(wanted: Intent, hosts: Sequence[Host], vcenters: Sequence[VCenter
 
 
 def _document(data: Any) -> Mapping[str, Any]:
-    """Return the event's data as an object whatever its form: JSON, JSON that was sent as text, or XML."""
+    """Return the event's data as an object, from JSON, from JSON that was sent as text, or from XML."""
     if isinstance(data, str | bytes):
         raw = data.encode("utf-8", "replace") if isinstance(data, str) else data
         start = raw.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
@@ -240,7 +240,7 @@ def _text(value: Any, what: str, longest: int) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if not isinstance(value, str) or not value.isprintable() or len(value) > longest:
-        raise errors.BadEvent(f"{what} {errors.shown(value)} is no text that can be used")
+        raise errors.BadEvent(f"{what} {errors.shown(value)} is not text that can be used")
     return value.strip()
 
 
@@ -276,11 +276,11 @@ class _Tree:
 
     def declaration(self, *_: Any) -> None:
         """Refuse a document type: vCenter's producers send none."""
-        raise errors.BadEvent("the data is XML with a document type, which is not read")
+        raise errors.BadEvent("the data is XML with a document type, which is not allowed")
 
 
 def _xml(document: bytes, encoding: str | None) -> Any:
-    """Return what an XML document says; ``encoding`` overrides what it says about itself."""
+    """Return an XML document as an object; ``encoding`` overrides the one that it declares."""
     tree = _Tree()
     parser = xml.parsers.expat.ParserCreate(encoding)
     parser.StartElementHandler = tree.start
@@ -293,5 +293,5 @@ def _xml(document: bytes, encoding: str | None) -> Any:
         message = xml.parsers.expat.ErrorString(exc.code)
         raise errors.BadEvent(f"the data is not XML: {message} at line {exc.lineno}") from exc
     except (LookupError, ValueError) as exc:
-        raise errors.BadEvent("the data is XML in an encoding that is not known") from exc
+        raise errors.BadEvent("the data is XML in an unknown encoding") from exc
     return tree.root

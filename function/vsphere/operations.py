@@ -1,4 +1,6 @@
-"""The door to Operations: finds the host that an event means, marks it and unmarks it.
+"""Finds the host in Operations that an event means, marks it and unmarks it.
+
+A host is marked only if exactly one fits, because a mark on the wrong host hides its alerts.
 
 Paths: the OpenAPI documents of VCF Operations 9.0 and 9.1, and of vRealize Operations 8.10.
 """
@@ -16,7 +18,7 @@ HOSTS = "/adapterkinds/VMWARE/resourcekinds/HostSystem/resources"
 PAGE = 100
 """Hosts in a page of a search."""
 MOST_HOSTS = 10_000
-"""Hosts that a search may find; a vCenter has 2,500 at most."""
+"""In the answer to a search; a vCenter manages 2,500 at most."""
 
 
 class Operations:
@@ -28,11 +30,11 @@ class Operations:
 
     @property
     def state(self) -> str:
-        """What the last call came to: "ok", or a sentence."""
+        """How the last call went: "ok", or a sentence."""
         return self._session.state
 
     def find(self, wanted: maintenance.Intent, end: float) -> maintenance.Host:
-        """Return the one host that ``wanted`` means; raise :class:`errors.Refused` for none and for several."""
+        """Return the one host that ``wanted`` is about; raise :class:`errors.Refused` for none and for several."""
         hosts = list(self._hosts(wanted.host, end))
         found = maintenance.named(wanted, hosts)
         if found and self._vcenter_uuid:
@@ -46,7 +48,7 @@ class Operations:
         raise errors.Refused(_none(wanted) if not found else _several(wanted, found))
 
     def mark(self, host: maintenance.Host, minutes: int, end: float) -> None:
-        """Put a host into maintenance, for so many minutes, or without limit for 0."""
+        """Put a host into maintenance for so many minutes; 0 is without limit."""
         query = {"duration": str(minutes)} if minutes else {}
         self._session.call(session.Call("PUT", _maintained(host), query), "the mark of a host", end)
 
@@ -55,7 +57,7 @@ class Operations:
         self._session.call(session.Call("DELETE", _maintained(host)), "the unmarking of a host", end)
 
     def close(self) -> None:
-        """Let go of Operations."""
+        """Close the session."""
         self._session.close()
 
     def _in_the_vcenter(self, hosts: list[maintenance.Host], end: float) -> list[maintenance.Host]:
@@ -84,7 +86,7 @@ class Operations:
             seen.update(host.identifier for host in fresh)
             yield from fresh
             total = resources.at(answer, "pageInfo", "totalCount")
-            # The links of the answer are no help: NEXT is there on the last page too.
+            # The links of the answer do not help: the last page has NEXT, too.
             if not fresh or (len(seen) >= total if isinstance(total, int) else len(found) < PAGE):
                 return
             if len(seen) > MOST_HOSTS:
@@ -92,10 +94,10 @@ class Operations:
         raise errors.Unavailable(f"Operations finds more than {MOST_HOSTS} hosts for one name")
 
     def _now(self, host: maintenance.Host, end: float) -> maintenance.Host:
-        """Return the host with its states as they are now: a search tells what its index knows."""
+        """Return the host with its states as they are now; the index that a search reads may be behind."""
         what = "the state of a host"
         answer = self._session.call(session.Call("GET", _resource(host)), what, end, unless=404)
-        # One that is gone meanwhile is refused by the call that acts on it.
+        # A host that is gone by now is refused by the call that acts on it.
         now = resources.host(session.content(answer, what)) if answer.status != 404 else None
         return dataclasses.replace(host, states=now.states) if now and now.states else host
 
@@ -121,7 +123,7 @@ def _maintained(host: maintenance.Host) -> str:
 def _unless_unknown(
     wanted: maintenance.Intent, found: list[maintenance.Host], vcenters: list[maintenance.VCenter]
 ) -> list[maintenance.Host]:
-    """Return none where the wanted vCenter is monitored and has no such host; raise where it is not known at all."""
+    """Return none where the wanted vCenter is monitored and has no such host; raise where it is not monitored."""
     if any(vcenter.host == wanted.vcenter for vcenter in vcenters):
         return []
     if len(found) > 1:

@@ -1,6 +1,6 @@
-"""What Operations' answers say: hosts and vCenters; pure.
+"""Hosts and vCenters from the answers of Operations; pure.
 
-Whatever has another shape is left out and raises nothing: Operations shows resources of many kinds and versions.
+An entry of another form is left out and raises nothing, because Operations lists resources of many kinds and versions.
 Shapes: the OpenAPI documents of VCF Operations 9.0 and 9.1, and of vRealize Operations 8.10.
 """
 
@@ -13,7 +13,7 @@ from function.vsphere import maintenance
 
 
 def at(value: Any, *path: str) -> Any:
-    """Return what stands at the path of names inside an object; None where nothing does."""
+    """Return the value at a path of names inside an object; None where there is none."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -26,7 +26,7 @@ def listed(answer: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _identifiers(resource: Any) -> dict[str, str]:
-    """Return what identifies a resource, by name: VMEntityObjectID, VMEntityVCID, VCURL."""
+    """Return the identifiers of a resource by their names: VMEntityObjectID, VMEntityVCID, VCURL."""
     entries = at(resource, "resourceKey", "resourceIdentifiers")
     found = {}
     for entry in entries if isinstance(entries, list) else []:
@@ -37,7 +37,7 @@ def _identifiers(resource: Any) -> dict[str, str]:
 
 
 def host(resource: Any) -> maintenance.Host | None:
-    """Return the host that a resource describes; None for a resource of another kind, or one that cannot be told."""
+    """Return the host that a resource describes; None for a resource of another kind, or without a name."""
     identifier, name = at(resource, "identifier"), at(resource, "resourceKey", "name")
     kind = at(resource, "resourceKey", "resourceKindKey")
     if (

@@ -1,10 +1,10 @@
 """The session with Operations (vRealize, Aria, VCF): its token, and one call of its suite-api.
 
-One token for the process. It is acquired at the first use, kept, renewed once where a call is answered 401, never on
-403, and released at the end.
-Every call ends within VROPS_TIMEOUT, whatever the network or a server that drips does.
-Answers are read as JSON only where they say 2xx, because errors may be HTML. What the server says is never passed on:
-it may quote what we sent.
+A process has one token. It is acquired at the first use, kept, renewed once where a call is answered with 401 (never
+with 403), and released at the end.
+Every call ends within VROPS_TIMEOUT, even if the server sends its answer a byte at a time.
+Only an answer with 2xx is read as JSON, because errors may be HTML. The text of an error is never passed on: it may
+quote the request, which has the password.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ log = logging.getLogger(__name__)
 API = "/suite-api/api"
 MOST_BYTES = 4 * 2**20
 MOST_VALUES = 200_000
-"""A page of 100 hosts has 400 kB and 15,000 values."""
+"""In an answer; a page of 100 hosts has 400 kB and 15,000 values."""
 RELEASE_SECONDS = 3.0
+"""For releasing the token: a process that is asked to end has 20 seconds for everything."""
 UNTRUSTED = "the certificate of Operations cannot be verified: name its CA in VROPS_CA_FILE"
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What is asked; the path begins behind that of the API."""
+    """A request of the API; the path is relative to :data:`API`."""
 
     method: str
     path: str
@@ -56,12 +57,12 @@ class Session:
         self._token: str | None = None
         self._refusals = 0
         self.state = "not answered yet"
-        """What the last call came to: "ok", or a sentence."""
+        """How the last call went: "ok", or a sentence."""
 
     def call(self, call: Call, what: str, end: float, *, unless: int | None = None) -> http.Answer:
-        """Return the answer to an authorised call if it says 2xx, or the status ``unless``.
+        """Make a call with the token, and return its answer if the status is 2xx or ``unless``.
 
-        ``what`` names the call in the error's sentence.
+        ``what`` names the call in an error's sentence.
         """
         try:
             token = self._acquired(end)
@@ -85,7 +86,7 @@ class Session:
         return content(self.call(call, what, end), what)
 
     def close(self) -> None:
-        """Release the token, so that it does not live on for hours; a failure is only logged."""
+        """Release the token, which would stay valid for hours; a failure is only logged."""
         token, self._token = self._token, None
         if token is not None:
             try:
@@ -95,9 +96,12 @@ class Session:
         self._client.close()
 
     def _acquired(self, end: float, *, instead_of: str | None = None) -> str:
-        """Return the token, acquired where there is none; or a new one instead of one that does not work any more."""
+        """Return the token, after acquiring it if there is none, or if it is ``instead_of``, which was refused.
+
+        One thread at a time logs in, so that the others use its token and need none of their own.
+        """
         if not self._login.acquire(timeout=max(end - time.monotonic(), 0)):
-            raise errors.Unavailable("Operations did not let us in in time")
+            raise errors.Unavailable("the login to Operations did not end in time")
         try:
             if self._token is None or self._token == instead_of:
                 self._token = None
@@ -111,7 +115,7 @@ class Session:
         if self._auth_source:
             body["authSource"] = self._auth_source
         answer = self._send(Call("POST", "/auth/token/acquire", body=body), end)
-        if answer.status in (400, 401):  # some versions say 400 for an authSource that is not there
+        if answer.status in (400, 401):  # some versions answer 400 for an authSource that does not exist
             raise self._refused(
                 "Operations refuses the login: are VROPS_USER, VROPS_PASSWORD and VROPS_AUTH_SOURCE right?"
             )
@@ -122,15 +126,15 @@ class Session:
         return token
 
     def _refused(self, sentence: str) -> errors.VmledgerError:
-        """Return the error for a refused login: it may be for now; the second time it is taken for good."""
+        """Return the error for a refused login: the first is to be retried, the second is final."""
         self._refusals += 1
         return errors.Unavailable(sentence) if self._refusals == 1 else errors.Refused(sentence)
 
     def _send(self, call: Call, end: float, token: str | None = None) -> http.Answer:
-        """Send one request, and return whatever is answered; raise where nothing is."""
+        """Send one request, and return the answer whatever its status; raise where there is none."""
         seconds = min(self._timeout, end - time.monotonic())
         if seconds <= 0:
-            raise errors.Unavailable("Operations is too slow: the event was given up")
+            raise errors.Unavailable("Operations is too slow: there was no time left for the event")
         limits = http.Limits(connect=seconds, seconds=seconds, body_bytes=MOST_BYTES)
         try:
             return self._client.ask(self._request(call, token), limits)
@@ -157,7 +161,7 @@ class Session:
 
 
 def content(answer: http.Answer, what: str) -> dict[str, Any]:
-    """Return the object that the answer holds; a proxy or a booting appliance may have answered with a page."""
+    """Return the JSON object that the answer holds; a proxy, or an appliance that boots, answers with a web page."""
     try:
         value = answer.json(MOST_VALUES)
     except http.NoAnswer as exc:
@@ -170,14 +174,14 @@ def content(answer: http.Answer, what: str) -> dict[str, Any]:
 
 
 def _check(answer: http.Answer, what: str) -> None:
-    """Raise for an answer that does not say 2xx, by what the sender of the event should do next."""
+    """Raise for a status other than 2xx: Unavailable where the event should be sent again, else Refused."""
     status = answer.status
     if 200 <= status < 300:
         return
     if status >= 500 or status in (408, 429):
-        raise errors.Unavailable(f"Operations answers {what} with {status} for now")
+        raise errors.Unavailable(f"Operations answers {what} with {status} at the moment")
     if status == 403:
         raise errors.Refused(f"Operations forbids {what} (403): VROPS_USER lacks the permission")
     if status < 400:
-        raise errors.Refused(f"Operations redirects {what} ({status}): VROPS_URL is not its own address")
+        raise errors.Refused(f"Operations redirects {what} ({status}): VROPS_URL must be its own address")
     raise errors.Refused(f"Operations refuses {what} with {status}")
