@@ -14,29 +14,32 @@ except function.errors.BadSetting as exc:
 
 wsgi_app = "function:create_app()"
 bind = f"0.0.0.0:{_settings.receiver.port}"
-# Measured (make bench): requests spend their time waiting for one commit that they share, and greenlets wait cheaply.
+# Requests spend most of their time waiting for one commit that they share, and a greenlet waits cheaply: with threads,
+# each of the 512 connections would need a stack and a native thread.
 worker_class = function.web.gunicorn_worker.Worker
 post_fork = function.web.gunicorn_worker.starts
 worker_exit = function.web.gunicorn_worker.ends
 logger_class = function.web.gunicorn_worker.Logger
 logger_class.level = _settings.receiver.log_level
-# One for each core. Without a database each remembers for itself what it has applied and sent, so there is only one.
+# Without a database a worker remembers by itself which events it has applied and which notices it has sent, and another
+# worker would apply or send them again. So there is only one.
 workers = _settings.receiver.workers or (2 if _settings.database.configured else 1)
-# Connections of a worker; near this, the oldest that waits for its sender makes room for the next.
+# Connections of a worker; near this, the oldest idle one is closed to make room for the next.
 worker_connections = 512
-# Longer than the idle time of a Broker's connections (Go: 90 s), so that it is not us who closes under a request.
+# Longer than a Broker keeps an idle connection (Go: 90 s), so that a request never meets a connection that we close.
 keepalive = 95
-# Above the longest wait for the database and a webhook, below the Service's timeoutSeconds.
+# Seconds after which a worker that does not answer its heartbeat is killed: longer than the longest wait for the
+# database and a webhook, shorter than the Service's timeoutSeconds.
 timeout = 60
-# What is in flight at SIGTERM may finish.
+# Seconds for requests that are in flight at SIGTERM.
 graceful_timeout = 20
 # The worker's heartbeat file must not wait for a disk, and the root file system may be read-only.
 worker_tmp_dir = "/dev/shm"
-# No remote control of the server: nobody asked for it, and it writes into the home folder.
+# No control socket: nothing uses it, and it is a file in the home folder, which may be read-only.
 control_socket_disable = True
-# A header is an attribute: a storage class list or a subject may be longer than the default of 8190 bytes.
-# All together may have 128 KiB (function/web/heads.py).
+# A header is an attribute: a list of storage classes or a subject may be longer than the default of 8190 bytes.
+# All headers together may have 128 KiB (function/web/heads.py).
 limit_request_field_size = 65536 - 16
 limit_request_fields = 200
-# No header says who sends or by which scheme: nothing here asks for that, and a wrong one would refuse an event.
+# Trust no header about the client or the scheme: nothing here needs them, and gunicorn refuses a contradictory one.
 forwarded_allow_ips = ""

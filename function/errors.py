@@ -1,4 +1,6 @@
-"""Everything that can go wrong, as one tree.
+"""The errors that vmledger raises, as one tree.
+
+The error of a library is translated where the library is called, so no other module catches one.
 
 ::
 
@@ -7,29 +9,29 @@
     ├── BadEvent             can never be stored: not a CloudEvent, broken JSON, an impossible value
     │   └── TooLarge         larger than MAX_EVENT_BYTES
     ├── NotAdmitted          the caller may not send here, whatever it sends
-    │   ├── Unauthenticated  it shows no token, or none that is good
-    │   └── Forbidden        its token is good, and its subject is not one that may send
+    │   ├── Unauthenticated  it has no token, or not a valid one
+    │   └── Forbidden        its token is valid, and its subject may not send
     ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
-    └── Unavailable          trouble of ours or of a neighbour; the same event may succeed later
-        ├── TooSlow          the request did not come to its end in time
+    └── Unavailable          something that is needed fails now; the same event may succeed later
+        ├── TooSlow          the request did not arrive whole in time
         ├── DatabaseUnavailable
         │   └── Locked       another transaction holds a lock on what the event changes
-        ├── ListExpired      the Kubernetes API forgot the moment of a list before it was read to its end
-        └── SchemaOutdated   the database lacks migrations that this code needs
+        ├── ListExpired      a list of the Kubernetes API expired before it was read to its end
+        └── SchemaOutdated   the database lacks migrations that this version needs
 
 The message of each is one sentence for the person who reads the dead letter.
 It may quote what the event said, shortened, but never a secret, SQL or a driver's words.
-Which status answers which error is decided in one place, :mod:`function.web.app`.
+Which HTTP status an error gets is decided in one place, :mod:`function.web.app`.
 """
 
 from __future__ import annotations
 
 UNEXPECTED = "an unexpected error of vmledger; its log says more"
-"""What a sender is told of an error that is not in the tree; the traceback is in the log."""
+"""The answer to the sender for an error that is not in the tree; the traceback is in the log."""
 
 
 class VmledgerError(Exception):
-    """The root: whatever vmledger raises on purpose."""
+    """The root: every error that vmledger raises on purpose."""
 
 
 class BadSetting(VmledgerError):
@@ -53,11 +55,11 @@ class NotAdmitted(VmledgerError):
 
 
 class Unauthenticated(NotAdmitted):
-    """The caller shows no token, or none that proves who it is."""
+    """The caller has no token, or not one that proves who it is."""
 
 
 class Forbidden(NotAdmitted):
-    """The caller has proved who it is, and is not one of those that may send."""
+    """The caller has proved who it is, and may not send."""
 
 
 class Refused(VmledgerError):
@@ -65,19 +67,19 @@ class Refused(VmledgerError):
 
 
 class Unavailable(VmledgerError):
-    """Something that is needed does not answer now; sending the event again is right."""
+    """Something that is needed does not answer now; the event should be sent again."""
 
 
 class TooSlow(Unavailable):
-    """The request did not come to its end in time; it may come faster when it is sent again."""
+    """The request did not arrive whole in time; it may when it is sent again."""
 
 
 class DatabaseUnavailable(Unavailable):
-    """Postgres cannot be reached, or not in time, or does not let us in."""
+    """Postgres cannot be reached, does not answer in time, or refuses the login."""
 
 
 class Locked(DatabaseUnavailable):
-    """Another transaction holds a lock on what would be changed, and did not end in time."""
+    """Another transaction holds a lock on what the event changes, and did not end in time."""
 
 
 class ListExpired(Unavailable):
@@ -85,11 +87,11 @@ class ListExpired(Unavailable):
 
 
 class SchemaOutdated(Unavailable):
-    """The database has not been migrated to what this code needs."""
+    """The database lacks migrations that this version needs."""
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """Return ``value`` as it may stand in a sentence: quoted, on one line, at most ``limit`` characters."""
+    """Return ``value`` for use in a sentence: quoted, on one line, at most ``limit`` characters."""
     text = ascii(value) if not isinstance(value, str) else repr(value)
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= limit else text[: limit - 2] + "…" + text[-1]

@@ -1,6 +1,6 @@
-"""One CloudEvent as the capabilities see it, and the reading of its JSON and of its times; pure.
+"""The CloudEvent that the capabilities are given, and the parsers of its JSON and its times; pure.
 
-How a request becomes events is :mod:`function.web.cloudevents`.
+Nothing here is about HTTP or about one capability. How a request becomes events is :mod:`function.web.cloudevents`.
 Rules: CloudEvents 1.0.2, JSON format; RFC 3339 for times.
 """
 
@@ -17,9 +17,9 @@ import msgspec
 from function import errors
 
 Json = Any
-"""What ``json`` gives: dict, list, str, int, float, bool or None."""
+"""A value of JSON: dict, list, str, int, float, bool or None."""
 Shape = msgspec.json.Decoder[Any]
-"""Reads of JSON what is looked at, and leaves out the rest; what has another form is read whole."""
+"""A decoder that makes objects of the parts that are read and skips the rest."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -28,9 +28,9 @@ class Event(msgspec.Struct, frozen=True):
 
     attributes: every context attribute and extension that was given, by its lower-case name; ``time`` is an aware
     datetime, the others are str, int or bool (binary mode knows text only).
-    data: what JSON data says, or of it what the shape of its kind keeps; str for text and XML, bytes for all else, None
+    data: JSON as Python objects, as far as the shape of its kind has them; str for text and XML, bytes for all else, None
     where there is none.
-    time_text: the time as it was written, which may be finer than ``time``.
+    time_text: the time as it was written, which may be finer than a microsecond.
     """
 
     attributes: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def time(self) -> datetime.datetime | None:
-        """When it happened, as the source says; aware, or None where it does not say."""
+        """When it happened, according to the source; aware, or None where the event has no time."""
         return self.attributes.get("time")
 
     @property
@@ -59,34 +59,34 @@ class Event(msgspec.Struct, frozen=True):
         ApiServerSource sends kind, apiversion, namespace and name as attributes (Knative Eventing
         ``pkg/adapter/apiserver/events``). Where one is missing, it is read from the object itself.
         """
-        said = self.attributes.get("kind")
-        return said if said and isinstance(said, str) else self._from_object("kind")
+        given = self.attributes.get("kind")
+        return given if given and isinstance(given, str) else self._from_object("kind")
 
     @property
     def api_version(self) -> str | None:
         """The API group and version of that object, such as kubevirt.io/v1."""
-        said = self.attributes.get("apiversion")
-        return said if said and isinstance(said, str) else self._from_object("apiVersion")
+        given = self.attributes.get("apiversion")
+        return given if given and isinstance(given, str) else self._from_object("apiVersion")
 
     @property
     def namespace(self) -> str | None:
         """The namespace of that object."""
-        said = self.attributes.get("namespace")
-        return said if said and isinstance(said, str) else self._from_object("namespace", within="metadata")
+        given = self.attributes.get("namespace")
+        return given if given and isinstance(given, str) else self._from_object("namespace", within="metadata")
 
     @property
     def name(self) -> str | None:
         """The name of that object."""
-        said = self.attributes.get("name")
-        return said if said and isinstance(said, str) else self._from_object("name", within="metadata")
+        given = self.attributes.get("name")
+        return given if given and isinstance(given, str) else self._from_object("name", within="metadata")
 
     def _from_object(self, key: str, *, within: str = "") -> str | None:
         """Return the text at ``key`` of the data, or of the object ``within`` it where there is one."""
         if not isinstance(self.data, dict):
             return None
         inner = self.data.get(within)
-        said = (inner if isinstance(inner, dict) else self.data).get(key)
-        return said if said and isinstance(said, str) else None
+        value = (inner if isinstance(inner, dict) else self.data).get(key)
+        return value if value and isinstance(value, str) else None
 
 
 def parse_time(text: object, where: str) -> datetime.datetime:
@@ -101,7 +101,7 @@ def parse_time(text: object, where: str) -> datetime.datetime:
 
 
 def time_of(text: object) -> datetime.datetime | None:
-    """Return the same, or None."""
+    """Return the time that an RFC 3339 ``text`` names, in UTC, cut to microseconds; None where it names none."""
     if isinstance(text, str) and _TIME.fullmatch(text):
         try:
             time = datetime.datetime.fromisoformat(text.upper())
@@ -116,7 +116,7 @@ def parse_json(body: bytes, what: str, shape: Shape | None = None) -> Json:
     try:
         if shape is None:
             return _fast_decoder.decode(body)
-        body.decode()  # text that a shape leaves out is not decoded by it, and must be UTF-8 nevertheless
+        body.decode()  # a shape skips parts without decoding them, and these must be UTF-8 as well
         try:
             return shape.decode(body)
         except msgspec.ValidationError:
@@ -129,7 +129,10 @@ _fast_decoder = msgspec.json.Decoder()
 
 
 def _parse_slowly(body: bytes, what: str) -> Json:
-    """Read what the fast decoder does not take (a byte order mark, half a character), or say where it is wrong."""
+    """Parse what the fast decoder refuses (a byte order mark, half a character), or raise with the place of the fault.
+
+    msgspec's error has a position without a line, and ``json`` alone would take twice as long for each whole object.
+    """
     try:
         return _decoder.decode(body.decode("utf-8-sig" if body.startswith(b"\xef\xbb\xbf") else "utf-8"))
     except json.JSONDecodeError as exc:

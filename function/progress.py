@@ -1,13 +1,13 @@
-"""What long work says while it goes on. The work calls it; who runs the work decides what a person sees of it."""
+"""How long work reports its progress. The work calls it and prints nothing; the command line decides what is shown."""
 
 from __future__ import annotations
 
 
 class Progress:
-    """Says nothing; the command line overrides it."""
+    """Shows nothing; the command line overrides it."""
 
     def at(self, what: str, count: int, most: int) -> None:
-        """``count`` of about ``most`` are done of ``what``, such as "virtual machines"."""
+        """Report that ``count`` of about ``most`` are done of ``what``, such as "virtual machines"."""
 
     def note(self, sentence: str) -> None:
-        """Something that a person who waits wants to read now."""
+        """Report a sentence for the person who waits."""

@@ -1,4 +1,7 @@
-"""Puts the rooms together: settings in, an application out, with what has to be closed at the end."""
+"""Builds the application from the settings, and closes at the end what it has opened.
+
+Only this module imports all capabilities and gives each its clients; it decides nothing about an event.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ class Service:
 
 
 class _Ledger:
-    """What readiness says of the ledger, and the count of the requests that were refused for good."""
+    """The state of the ledger for readiness, and the count of refusals."""
 
     def __init__(self, part: settings.Ledger, db: postgres.Database) -> None:
         self._watch = health.Watch(db, part.max_silence, own=part.cluster_name)

@@ -171,7 +171,7 @@ def test_tokens_are_released_at_the_end(start: Start, door: str, url: str) -> No
 
 
 def test_without_a_database_one_process_remembers(start: Start) -> None:
-    """As it is started by default: older events and duplicates change nothing, and a wrong password is to be retried once."""
+    """As it is started by default: older events and duplicates change nothing; a wrong password is retried once."""
     with suite_api.running() as api:
         host = api.host(vsphere.HOST, vsphere.MOREF, api.vcenter(vsphere.VCENTER, "uuid-1"))
         receiver = start({"VROPS_URL": api.url, "VROPS_USER": api.user, "VROPS_PASSWORD": api.password})
