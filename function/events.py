@@ -28,8 +28,8 @@ class Event(msgspec.Struct, frozen=True):
 
     attributes: every context attribute and extension that was given, by its lower-case name; ``time`` is an aware
     datetime, the others are str, int or bool (binary mode knows text only).
-    data: JSON as Python objects, as far as the shape of its kind has them; str for text and XML, bytes for all else, None
-    where there is none.
+    data: JSON as Python objects, as far as the shape of its kind has them; str for text and XML, bytes for all else,
+    None where there is none.
     time_text: the time as it was written, which may be finer than a microsecond.
     """
 
