@@ -4,6 +4,8 @@
 -- backup has ended. The history keeps it in epoch -1, below every other, as never in force; its version_time is then
 -- the time at which it was refuted, so the same version can be refuted more than once.
 -- The statements for instances are those for machines with other tables and columns, as in the store's files.
+-- Rows are found by the primary key: IS NOT DISTINCT FROM keeps Postgres from the index by version, in which any number
+-- of made-up rows may have the same version.
 -- A portion of the objects is one transaction, which takes their locks as their writers do, in the order of the keys.
 
 -- doubtful_machines (cluster, epoch, version, began, namespace, name, batch)
@@ -18,7 +20,7 @@ WHERE s.cluster = $1 AND s.version_epoch = $2 AND s.version_number > $3
       WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
         AND h.effective_at = s.effective_at AND h.recorded_at < $4
         AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
-            = (s.version_epoch, s.version_number, s.version_time, s.version_step)
+            IS NOT DISTINCT FROM (s.version_epoch, s.version_number, s.version_time, s.version_step)
       OFFSET 0
   )
   AND (s.namespace, s.name) > ($5, $6)
@@ -56,7 +58,7 @@ FROM (
 ) AS k
 WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.effective_at = k.effective_at
   AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
-      = (k.version_epoch, k.version_number, k.version_time, k.version_step);
+      IS NOT DISTINCT FROM (k.version_epoch, k.version_number, k.version_time, k.version_step);
 
 -- restore_machines (rows)
 -- Lets the state be the newest version that is left; the refuted one itself where none is, until the list corrects it.
@@ -103,7 +105,7 @@ WHERE s.cluster = $1 AND s.version_epoch = $2 AND s.version_number > $3
       WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = s.owner_uid
         AND h.effective_at = s.effective_at AND h.recorded_at < $4
         AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
-            = (s.version_epoch, s.version_number, s.version_time, s.version_step)
+            IS NOT DISTINCT FROM (s.version_epoch, s.version_number, s.version_time, s.version_step)
       OFFSET 0
   )
   AND (s.namespace, s.name, s.owner_uid) > ($5, $6, $7)
@@ -158,7 +160,7 @@ FROM (
 WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
   AND h.effective_at = k.effective_at
   AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
-      = (k.version_epoch, k.version_number, k.version_time, k.version_step);
+      IS NOT DISTINCT FROM (k.version_epoch, k.version_number, k.version_time, k.version_step);
 
 -- restore_instances (rows)
 -- See restore_machines; what the machines show of it follows.
