@@ -14,7 +14,7 @@ if typing.TYPE_CHECKING:
 
     from function.web.kn_func import Function
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 """In the code, because an image holds neither pyproject.toml nor the metadata of an installed distribution."""
 
 

@@ -83,7 +83,7 @@ class Locked(DatabaseUnavailable):
 
 
 class ListExpired(Unavailable):
-    """A list of the Kubernetes API expired midway (410); what was read of it is no whole list."""
+    """A list of the Kubernetes API expired midway (410); what was read of it is not a whole list."""
 
 
 class SchemaOutdated(Unavailable):

@@ -144,7 +144,7 @@ def _parse_slowly(body: bytes, what: str) -> Json:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise json.JSONDecodeError(f"{name} is no JSON value", name, 0)
+    raise json.JSONDecodeError(f"{name} is not a JSON value", name, 0)
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)

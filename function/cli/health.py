@@ -37,7 +37,7 @@ exit codes:
   2  not known: no database is configured, or it is away
 
 HEALTH_MAX_SILENCE is 1h by default; write seconds, or 90s, 15m, 1h, 2d. With 0 no age is a problem.
-What the last complete list found is repaired, so it is shown (+adds ~updates -deletes) and is no problem.
+What the last complete list found is repaired, so it is shown (+adds ~updates -deletes) and does not count as a problem.
 In a terminal a table; otherwise lines of JSON, one for each cluster and kind, and a last one with the verdict.
 
 examples:

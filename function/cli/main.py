@@ -49,7 +49,7 @@ class Program(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
-        """Return a command, None where there is no such one."""
+        """Return a command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module("function.cli." + cmd_name.replace("-", "_"))

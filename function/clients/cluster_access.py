@@ -21,7 +21,7 @@ from function import errors, settings
 from function.clients import deadline, exec_plugin, http, kubeconfig
 
 PROXY_SCHEMES = ("http", "https")
-NO_URL = "the address of the Kubernetes API in the KUBECONFIG file is no URL"
+NO_URL = "the address of the Kubernetes API in the KUBECONFIG file is not a URL"
 
 
 class Access:

@@ -202,7 +202,7 @@ def _https(url: str) -> urllib.parse.SplitResult:
     except ValueError:
         usable = False
     if not usable or not re.fullmatch(r"[!-~]{1,2000}", url):
-        raise errors.Unavailable("the issuer's document names an address that is no https URL")
+        raise errors.Unavailable("the issuer's document names an address that is not an https URL")
     return parts
 
 

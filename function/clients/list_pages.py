@@ -1,7 +1,7 @@
 """The pages of a list of the Kubernetes API: whether each is what it should be, and where the list must end; pure.
 
-From what a list lacks it follows that objects were deleted, so a list of which anything is odd is no list: it raises
-before any of the page is used.
+Objects that a list lacks are deleted from the ledger. So a list with anything odd in it is refused, before any of the
+page is used.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Page:
 def read(resource: kubernetes.Resource, said: Any) -> tuple[Page, str]:
     """Return the page that an answer says, and the token of the next one, '' after the last.
 
-    Raises :class:`errors.Unavailable` for what is no page of this resource.
+    Raises :class:`errors.Unavailable` for what is not a page of this resource.
     """
     if not isinstance(said, dict) or said.get("kind") != f"{resource.kind}List":
-        raise damaged(resource, f"is no {resource.kind}List")
+        raise damaged(resource, f"is not a {resource.kind}List")
     metadata, items = said.get("metadata"), said.get("items")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise damaged(resource, "has no items that are objects")
@@ -64,7 +64,7 @@ def read(resource: kubernetes.Resource, said: Any) -> tuple[Page, str]:
         _check(resource, item)
     following, remaining = metadata.get("continue") or "", metadata.get("remainingItemCount")
     if not isinstance(following, str):
-        raise damaged(resource, "has a continue token that is no text")
+        raise damaged(resource, "has a continue token that is not text")
     if not isinstance(remaining, int):
         remaining = None
     if remaining and not following:
@@ -80,7 +80,7 @@ def _version(resource: kubernetes.Resource, metadata: Object) -> int:
 
 
 def _check(resource: kubernetes.Resource, item: Object) -> None:
-    """Raise for an item that is no object of the resource; a built-in kind is said once, for the list."""
+    """Raise for an item that is not an object of the resource; a built-in kind is said once, for the list."""
     group, _, version = str(item.get("apiVersion", resource.api_version)).rpartition("/")
     if not version or (group, item.get("kind", resource.kind)) != (resource.group, resource.kind):
         raise damaged(resource, "holds an object of another kind")

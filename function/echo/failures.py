@@ -37,7 +37,7 @@ _DEEPEST = 4
 class Failure:
     """Why an event is a dead letter; what the extensions leave out is None.
 
-    destination: the URL of who gave the answer. code: the answer's HTTP status; a text where it is no number.
+    destination: the URL of who gave the answer. code: the answer's HTTP status; a text where it is not a number.
     answer: its body: JSON, or text.
     """
 
@@ -59,7 +59,7 @@ NOTHING = Failure(destination=None, code=None, answer=None)
 
 
 def of(attributes: Mapping[str, Any]) -> Failure | None:
-    """Return what the attributes of an event say of its failure; None where it is no dead letter."""
+    """Return what the attributes of an event say of its failure; None where it is not a dead letter."""
     if attributes.keys().isdisjoint((*EXTENSIONS, HOPS)):
         return None
     destination, code, data = (attributes.get(name) for name in EXTENSIONS)
@@ -89,7 +89,7 @@ def _answer(text: str) -> tuple[str | None, Any]:
 
 
 def _unwrapped(answer: Any) -> tuple[str | None, str | None] | None:
-    """Return the destination and the body of what the filter wrapped; None where it is no such thing."""
+    """Return the destination and the body of what the filter wrapped; None where it is something else."""
     if isinstance(answer, dict) and "errdestination" in answer:
         body = answer.get("errresponsebody")
         return _url(answer["errdestination"]), body if isinstance(body, str) else None

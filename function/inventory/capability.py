@@ -45,7 +45,7 @@ class Ledger:
             self._reader = references.Reader(api, tables)
 
     def prepare(self, event: events.Event) -> Prepared | None:
-        """Return what ``event`` changes, or refers to; None where that is no virtual machine of KubeVirt.
+        """Return what ``event`` changes, or refers to; None where that is not a virtual machine of KubeVirt.
 
         Raises :class:`errors.BadEvent` where it can never be stored, :class:`errors.Refused` where never here.
         """

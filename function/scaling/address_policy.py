@@ -129,7 +129,7 @@ def address(text: str) -> Address:
         try:
             return ipaddress.IPv4Address(socket.inet_aton(text))
         except OSError:
-            raise ValueError("is no address") from None
+            raise ValueError("is not an address") from None
     if found.version == 6 and found.ipv4_mapped is not None:
         return found.ipv4_mapped
     return found

@@ -167,7 +167,7 @@ def _read(answer: http.Answer, request: template.Request) -> _Outcome:
     refusal = conventions.refusal(bytes(answer.body), request.success, whole=answer.missing is None)
     if refusal is None:
         return _Outcome(_Verdict.DELIVERED)
-    # A receiver may repeat what was sent to it. A number is no secret; a word may be a part of one.
+    # A receiver may repeat what was sent to it. A number is not a secret; a word may be a part of one.
     quoted = refusal.code and (refusal.code.lstrip("-").isdigit() or not request.holds(refusal.code))
     why = f"answered {answer.status} {refusal.why}" + (f", {refusal.code}" if quoted else "")
     wait = answer.retry_after()

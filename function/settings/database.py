@@ -31,7 +31,7 @@ def connection_string(value: str) -> str:
     return value
 
 
-NOT_UNDERSTOOD = "is no connection string that libpq understands (postgresql://user:password@host/name)"
+NOT_UNDERSTOOD = "is not a connection string that libpq understands (postgresql://user:password@host/name)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

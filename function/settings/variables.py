@@ -93,7 +93,7 @@ def certificates(value: str) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
     except (OSError, ValueError):  # ssl.SSLError is an OSError; a path with NUL is a ValueError
-        raise ValueError("is no file with certificates in PEM form that can be read") from None
+        raise ValueError("is not a file with certificates in PEM form that can be read") from None
     return value
 
 

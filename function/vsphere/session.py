@@ -10,13 +10,14 @@ quote the request, which has the password.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import threading
 import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
+
+import requests
 
 from function import errors, settings
 from function.clients import http
@@ -143,20 +144,23 @@ class Session:
             raise errors.Unavailable(sentence) from exc
 
     def _request(self, call: Call, token: str | None) -> http.Request:
+        """Return the call as requests prepares it, query, JSON and headers; our own client sends it, within limits."""
         url = self._url
         headers = {"Host": url.netloc, "Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"{self._scheme} {token}"
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
+        asked = requests.Request(
+            call.method, url.geturl() + call.path, headers=headers, params=call.query, json=call.body
+        ).prepare()
+        body = asked.body.encode() if isinstance(asked.body, str) else asked.body
         return http.Request(
             method=call.method,
             scheme=url.scheme,
             host=url.hostname or "",
             port=url.port or {"http": 80, "https": 443}[url.scheme],
-            target=url.path + call.path + (f"?{urllib.parse.urlencode(call.query)}" if call.query else ""),
-            headers=headers,
-            body=json.dumps(call.body).encode() if call.body is not None else b"",
+            target=asked.path_url,
+            headers=asked.headers,
+            body=body or b"",
         )
 
 

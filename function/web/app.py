@@ -190,7 +190,7 @@ def _read(
 
 
 def _attributes(environ: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the attributes that a request's headers give, though it is no event; none where they are broken."""
+    """Return the attributes that a request's headers give, even if it is not an event; none where they are broken."""
     try:
         return cloudevents.header_attributes(environ)
     except errors.BadEvent:
@@ -287,7 +287,7 @@ def _bug(exc: Exception) -> flask.Response:
 
 
 def _log_event(event: events.Event, status: int, outcome: str, started: float) -> None:
-    # A source may send every Event of a cluster: what is not for us is no news.
+    # A source may send every Event of a cluster: what is not for us is not worth a line.
     level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
     if not log.isEnabledFor(level):
         return

@@ -121,7 +121,7 @@ def _structured(document: dict[str, events.Json]) -> events.Event:
         if name in ("data", "data_base64") or value is None:
             continue
         if not isinstance(value, _SIMPLE):
-            raise errors.BadEvent(f"attribute {errors.shown(name)} is no string, whole number or boolean")
+            raise errors.BadEvent(f"attribute {errors.shown(name)} is not a string, a whole number or a boolean")
         attributes[name] = value
     return _event(attributes, _structured_data(document, attributes.get("datacontenttype")))
 

@@ -161,7 +161,7 @@ def test_an_empty_batch_is_done(service: processes.Service) -> None:
         ("the data is not a VirtualMachine", json.dumps({**EVENT, "name": "a", "data": {"name": "a"}}), STRUCTURED),
         ("the data is a CloudEvent itself", json.dumps({**EVENT, "data": {**EVENT, "time": "noon"}}), STRUCTURED),
         ("NUL", json.dumps({**EVENT, "data": machine("nul\0")}), STRUCTURED),
-        ("is no whole number", "", flat(cpucores="many")),
+        ("is not a whole number", "", flat(cpucores="many")),
         ("is not an RFC 3339 time", "", flat(time="noon")),
         ("is past what the ledger can hold", "", flat(resourceversion=str(2**63))),
     ],

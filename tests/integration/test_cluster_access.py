@@ -191,7 +191,7 @@ def test_a_proxy_that_is_not_honoured_is_refused_by_its_name(scheme: str, tmp_pa
 def test_a_server_that_is_no_url_is_unavailable(tmp_path: pathlib.Path) -> None:
     """With the place to look at."""
     for server in ("kubernetes.example", "https://", "https://x:y", "ftp://x", "https://x:99999"):
-        with pytest.raises(errors.Unavailable, match="address of the Kubernetes API in the KUBECONFIG file is no URL"):
+        with pytest.raises(errors.Unavailable, match="Kubernetes API in the KUBECONFIG file is not a URL"):
             read(write(tmp_path, server))
 
 

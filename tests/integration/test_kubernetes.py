@@ -87,12 +87,12 @@ NOT_A_PAGE: dict[str, tuple[Callable[[Any], object], str]] = {
     "no version at all": (lambda page: page["metadata"].update(resourceVersion="0"), "number of a plausible size"),
     "another version": (lambda page: page["metadata"].update(resourceVersion="999"), "changed its resourceVersion"),
     "no metadata": (lambda page: page.pop("metadata"), "has no metadata"),
-    "another kind": (lambda page: page.update(kind="PodList"), "is no VirtualMachineList"),
-    "a Status": (lambda page: page.update(kind="Status", code=410), "is no VirtualMachineList"),
+    "another kind": (lambda page: page.update(kind="PodList"), "is not a VirtualMachineList"),
+    "a Status": (lambda page: page.update(kind="Status", code=410), "is not a VirtualMachineList"),
     "no items": (lambda page: page.pop("items"), "has no items"),
     "null as items": (lambda page: page.update(items=None), "has no items"),
     "an item that is text": (lambda page: page["items"].append("web"), "has no items"),
-    "a token that is no text": (lambda page: page["metadata"].update({"continue": 7}), "continue token"),
+    "a token that is not text": (lambda page: page["metadata"].update({"continue": 7}), "continue token"),
     "an object of another kind": (lambda page: page["items"][0].update(kind="Pod"), "an object of another kind"),
     "an object of another group": (
         lambda page: page["items"][0].update(apiVersion="example.com/v1"),
@@ -471,7 +471,7 @@ def test_a_page_that_fails_for_good_is_not(status: int, door: kube.Kube, shop: m
 
 
 def test_the_api_says_how_long_to_wait(door: kube.Kube, shop: model.ApiServer) -> None:
-    """In Retry-After; what is no number of seconds is not waited for."""
+    """In Retry-After; what is not a number of seconds is not waited for."""
     for said, least, most in ((1, 1.0, 5.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0, 5.0), (-3, 0.0, 5.0)):
         shop.fail_after(0, 429, retry_after=said)
         began = time.monotonic()

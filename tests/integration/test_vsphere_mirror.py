@@ -511,7 +511,7 @@ def test_nothing_is_taken_from_the_environment(
 
 
 def test_without_operations_the_event_is_refused() -> None:
-    """422 and the settings that are missing; what is no event of maintenance mode is still 204."""
+    """422 and the settings that are missing; what is not an event of maintenance mode is still 204."""
     function = Function({})
     status, sentence = function.enter()
     assert (status, "VROPS_URL" in sentence) == (422, True)

@@ -172,7 +172,7 @@ REFUSED: list[tuple[str, dict[str, str], bytes, str | None]] = [
     ("the body is not JSON: Expecting", {}, b"{oops", STRUCTURED),
     ("byte 0 is not UTF-8", {}, b"\xff\xfe", STRUCTURED),
     ("the data is not JSON", {f"ce-{k}": v for k, v in REQUIRED.items()}, b"{oops", "application/json"),
-    ("NaN is no JSON value", {f"ce-{k}": v for k, v in REQUIRED.items()}, b'{"a": NaN}', "application/json"),
+    ("NaN is not a JSON value", {f"ce-{k}": v for k, v in REQUIRED.items()}, b'{"a": NaN}', "application/json"),
     ("nesting too deep", {f"ce-{k}": v for k, v in REQUIRED.items()}, b"[" * 100_000, "application/json"),
     ("a number too long", {f"ce-{k}": v for k, v in REQUIRED.items()}, b"1" * 10_000, "application/json"),
     ("it is JSON, but no object", {}, b"[]", STRUCTURED),
@@ -180,8 +180,8 @@ REFUSED: list[tuple[str, dict[str, str], bytes, str | None]] = [
     ("event 1 of the batch: not a CloudEvent", {}, json.dumps([REQUIRED, 5]).encode(), BATCH),
     ("event 1 of the batch: not a CloudEvent: the attribute", {}, json.dumps([REQUIRED, {}]).encode(), BATCH),
     ("'application/cloudevents+avro' is not supported", {}, b"x", "application/cloudevents+avro"),
-    ("attribute 'network' is no string", {}, json.dumps({**REQUIRED, "network": ["a"]}).encode(), STRUCTURED),
-    ("attribute 'f' is no string", {}, json.dumps({**REQUIRED, "f": 1.5}).encode(), STRUCTURED),
+    ("attribute 'network' is not a string", {}, json.dumps({**REQUIRED, "network": ["a"]}).encode(), STRUCTURED),
+    ("attribute 'f' is not a string", {}, json.dumps({**REQUIRED, "f": 1.5}).encode(), STRUCTURED),
     ("attribute name 'cpu_cores'", {}, json.dumps({**REQUIRED, "cpu_cores": 1}).encode(), STRUCTURED),
     ("attribute name 'cpu_cores'", {f"ce-{k}": v for k, v in {**REQUIRED, "cpu-cores": "1"}.items()}, b"", None),
     ("ce-datacontenttype must not", {f"ce-{k}": v for k, v in {**REQUIRED, "datacontenttype": "x"}.items()}, b"", None),
@@ -295,7 +295,7 @@ def test_what_is_not_an_event_stays_data(data: Any) -> None:
     [
         ("specversion '0.3' is not supported", {"specversion": "0.3"}),
         ("the attribute time 'noon' is not", {"time": "noon"}),
-        ("attribute 'extra' is no string", {"extra": {}}),
+        ("attribute 'extra' is not a string", {"extra": {}}),
         ("both data and data_base64", {"data": 1, "data_base64": "MQ=="}),
     ],
 )

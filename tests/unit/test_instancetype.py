@@ -130,9 +130,9 @@ def test_overcommitted_memory_is_the_guest_s() -> None:
 
 
 REFUSED = [
-    ("ControllerRevision.data is no JSON object", revision("text")),
-    ("ControllerRevision.data.spec is no JSON object", whole("v1", spec=[1])),
-    ("ControllerRevision.data.spec.cpu.guest 'x' is no whole number", whole("v1", spec={"cpu": {"guest": "x"}})),
+    ("ControllerRevision.data is not a JSON object", revision("text")),
+    ("ControllerRevision.data.spec is not a JSON object", whole("v1", spec=[1])),
+    ("ControllerRevision.data.spec.cpu.guest 'x' is not a whole number", whole("v1", spec={"cpu": {"guest": "x"}})),
     ("ControllerRevision.data.spec.memory.guest 'x' is not a", whole("v1", spec={"memory": {"guest": "x"}})),
     ("the vCPUs of the instancetype", whole("v1", spec={"cpu": {"guest": 2**31}})),
     ("the vCPUs of the instancetype", whole("v1", spec={"cpu": {"guest": -1}})),
@@ -141,8 +141,8 @@ REFUSED = [
     ("ControllerRevision.data.spec is not base64", whole("v1", spec="ü")),
     ("ControllerRevision.data.spec is not JSON", packed(b"{")),
     ("ControllerRevision.data.spec is not JSON", packed(b"\xff")),
-    ("ControllerRevision.data.spec is no JSON object", packed(b"[]")),
-    ("ControllerRevision.data.spec.cpu is no JSON object", packed(b'{"cpu": 4}')),
+    ("ControllerRevision.data.spec is not a JSON object", packed(b"[]")),
+    ("ControllerRevision.data.spec.cpu is not a JSON object", packed(b'{"cpu": 4}')),
 ]
 
 

@@ -59,12 +59,12 @@ def test_a_secret_name_hides_the_whole_value(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", ["userDataSecretRef", "author", "key", "name", "userDatabase", "sessionIdle"])
 def test_other_names_hide_nothing(name: str) -> None:
-    """A reference to a Secret is no secret."""
+    """A reference to a Secret is not a secret."""
     assert encoded({name: "shown"}) == {name: "shown"}
 
 
 def test_what_is_empty_stays_empty() -> None:
-    """That there is no password is no secret."""
+    """That there is no password is not a secret."""
     assert encoded({"password": "", "token": None}) == {"password": "", "token": None}
 
 

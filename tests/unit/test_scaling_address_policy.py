@@ -162,7 +162,7 @@ def test_any_text_is_a_url_or_refused(text: str) -> None:
     except address_policy.BadUrl as exc:
         assert str(exc) in {
             "is empty, or has characters that a url cannot have",
-            "is no url",
+            "is not a url",
             "does not begin with http:// or https://",
             "has no host and port that can be connected to",
         }

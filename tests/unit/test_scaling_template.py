@@ -152,7 +152,7 @@ SECRET = "hunter2"
         ({"url": "https:///x"}, "the key url has no host and port that can be connected to"),
         ({"body": f'{{"{SECRET}": }}'}, "the key body is not JSON: Expecting value at line 1 column 13"),
         ({"body": "[" * 100000}, "the key body is not JSON that can be read: a number too long, or nesting too deep"),
-        ({"body": f'["{SECRET}", NaN]'}, "the key body is not JSON: NaN is no JSON value at line 1 column 1"),
+        ({"body": f'["{SECRET}", NaN]'}, "the key body is not JSON: NaN is not a JSON value at line 1 column 1"),
         ({"body": f'["{SECRET}", 1e999]'}, "the key body has a number that JSON cannot carry"),
         ({"headers": f'["{SECRET}"]'}, "the key headers is JSON, but not an object"),
         ({"headers": SECRET}, "the key headers is not JSON: Expecting value at line 1 column 1"),

@@ -49,7 +49,7 @@ class Node(msgspec.Struct):
             return Node(value, key, self)
         if value is None:
             return Node(_NOTHING, key, self)
-        raise errors.BadEvent(f"{self.path(key)} is no JSON object")
+        raise errors.BadEvent(f"{self.path(key)} is not a JSON object")
 
     def objects(self, key: str) -> list[Node]:
         """Return the objects of the list at ``key``; none where there is no list."""
@@ -60,7 +60,7 @@ class Node(msgspec.Struct):
         names = [item.get("name") for item in self.dicts(key)]
         for name in names:
             if name is not None and not isinstance(name, str):
-                raise errors.BadEvent(f"{self.path(key)}[{names.index(name)}].name is no text")
+                raise errors.BadEvent(f"{self.path(key)}[{names.index(name)}].name is not text")
         return names
 
     def dicts(self, key: str) -> list[Object]:
@@ -74,13 +74,13 @@ class Node(msgspec.Struct):
                     break
             else:
                 return value
-        raise errors.BadEvent(f"{self.path(key)} is no list of JSON objects")
+        raise errors.BadEvent(f"{self.path(key)} is not a list of JSON objects")
 
     def name(self, key: str) -> str | None:
         """Return the name at ``key`` unchanged: it is part of a key, so control characters stay."""
         value = self.items.get(key)
         if value is not None and not isinstance(value, str):
-            raise errors.BadEvent(f"{self.path(key)} is no text")
+            raise errors.BadEvent(f"{self.path(key)} is not text")
         return value
 
     def text(self, key: str) -> str | None:
@@ -96,7 +96,7 @@ class Node(msgspec.Struct):
         """Return the whole number at ``key``."""
         value = self.items.get(key)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise errors.BadEvent(f"{self.path(key)} {errors.shown(value)} is no whole number")
+            raise errors.BadEvent(f"{self.path(key)} {errors.shown(value)} is not a whole number")
         return value
 
     def digits(self, key: str) -> int | None:
@@ -112,7 +112,7 @@ class Node(msgspec.Struct):
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, _NUMBER):
-            raise errors.BadEvent(f"{self.path(key)} is no quantity")
+            raise errors.BadEvent(f"{self.path(key)} is not a quantity")
         return str(value)
 
     def amount(self, key: str) -> int | None:
@@ -144,7 +144,7 @@ def number(value: Any, path: Any, key: str) -> int:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
-    raise errors.BadEvent(f"{path(key)} {errors.shown(value)} is no whole number that the ledger can hold")
+    raise errors.BadEvent(f"{path(key)} {errors.shown(value)} is not a whole number that the ledger can hold")
 
 
 def joined(names: Iterable[str | None]) -> str | None:

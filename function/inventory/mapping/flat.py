@@ -83,7 +83,7 @@ def _key(value: Any, name: str) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, _CONTAINERS):
-        raise errors.BadEvent(f"{_path(name)} is no text")
+        raise errors.BadEvent(f"{_path(name)} is not text")
     return str(value)
 
 

@@ -165,7 +165,7 @@ def _texts(node: fields.Node, key: str) -> list[str]:
     items = node.items.get(key) or []
     if isinstance(items, list) and all(item is None or isinstance(item, str) for item in items):
         return [fields.clean(item) for item in items if item]
-    raise errors.BadEvent(f"{node.path(key)} is no list of texts")
+    raise errors.BadEvent(f"{node.path(key)} is not a list of texts")
 
 
 def _vcpus(status: fields.Node, domain: fields.Node) -> int | None:

@@ -94,7 +94,7 @@ def _unpacked(data: fields.Node) -> fields.Node:
         raise errors.BadEvent(f"{where} is not base64") from exc
     spec = events.parse_json(text, where)
     if not isinstance(spec, dict):
-        raise errors.BadEvent(f"{where} is no JSON object")
+        raise errors.BadEvent(f"{where} is not a JSON object")
     return fields.Node(spec, "spec", data)
 
 

@@ -24,7 +24,7 @@ _LONGEST = 64
 def whole(text: str, where: str) -> int:
     """Return the quantity ``text`` as a whole number, rounded up (away from zero) as ``Quantity.Value()`` does.
 
-    Raises :class:`errors.BadEvent` with ``where`` in its sentence when ``text`` is no quantity.
+    Raises :class:`errors.BadEvent` with ``where`` in its sentence when ``text`` is not a quantity.
     """
     amount = parse(text)
     if amount is None:

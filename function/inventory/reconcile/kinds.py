@@ -21,7 +21,7 @@ class Kind(Generic[AnyRow]):
     """A kind of object that is reconciled.
 
     noun: what people call several. place: the columns that tell an object of this kind from others of its cluster.
-    change: an event and ``cluster_name`` to a change, or None for an object that is no business of the ledger.
+    change: an event and ``cluster_name`` to a change, or None for an object that the ledger does not keep.
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
     write: stores changes of this kind. compare, missing, complete: the statements of that kind.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for

@@ -58,7 +58,7 @@ class Run:
     def finish(self) -> None:
         """Note that it came to its end.
 
-        Sizes are no repair: no event tells them, so none was missed.
+        Sizes are not counted as repairs: no event carries them, so none was missed.
         """
         if self.unreadable:
             self.outcome, self.error = (
