@@ -116,6 +116,15 @@ def test_each_file_that_is_named_is_there(page: pathlib.Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_the_backup_names_each_table() -> None:
+    """What the migrations create, and what a database is without it."""
+    schema = "\n".join(path.read_text() for path in sorted((ROOT / "function" / "migrations").glob("*.sql")))
+    created = set(re.findall(r"^CREATE (?:UNLOGGED )?TABLE (\w+)", schema, re.MULTILINE))
+    page = (ROOT / "docs" / "operations.md").read_text()
+    named = {name for row in rows("Backup and restore", page) for name in re.findall(r"`(\w+)`", row[0])}
+    assert created <= named
+
+
 def test_every_page_is_in_the_index() -> None:
     """The reading order forgets none."""
     named = set(re.findall(r"\]\((\w+\.md)\)", (ROOT / "docs" / "index.md").read_text()))
