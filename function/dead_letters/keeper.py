@@ -54,11 +54,7 @@ class Keeper:
             starts, self._writing = not self._writing, True
             away = self._away
         if left_out:
-            log.warning(
-                "the database is away, and there is no room for more dead letters: %d are only in the log",
-                left_out,
-                extra={"action": "dead_letter.left_out"},
-            )
+            _log_left_out(left_out)
         if starts:
             threading.Thread(target=self._write, daemon=True).start()
         end = time.monotonic() + PATIENCE
@@ -71,6 +67,8 @@ class Keeper:
         end = time.monotonic() + WRITE_SECONDS
         while time.monotonic() < end and self._write_some():
             pass
+        if self._waiting:
+            _log_left_out(len(self._waiting))
 
     def _leave_out(self) -> int:
         """Forget the oldest letters where there are too many; return how many."""
@@ -135,6 +133,14 @@ class Keeper:
                 self._bytes -= self._waiting.popleft().letter.size
         for brought in batch:
             brought.done.set()
+
+
+def _log_left_out(count: int) -> None:
+    log.warning(
+        "the database is away: %d dead letters are only in the log of the echo",
+        count,
+        extra={"action": "dead_letter.left_out"},
+    )
 
 
 class _Brought:

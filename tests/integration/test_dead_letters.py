@@ -299,6 +299,22 @@ def test_what_waits_is_written_at_the_end(server: embedded_postgres.Postgres, ur
     assert query("SELECT count(*) FROM dead_letters") == [(1,)]
 
 
+def test_what_cannot_be_written_at_the_end_is_in_the_log(
+    server: embedded_postgres.Postgres,
+    url: str,
+    query: Query,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is lost that was not lost before: the line is there, and a warning says how many are missing."""
+    with away(server, url):
+        with service(url) as opened:
+            post(opened, dead_letters.sample("minimal"), {**dead_letters.attributes(), **dead_letters.failure()})
+        assert json.loads(capsys.readouterr().out)["dead_letter"]["code"] == 503
+        assert "1 dead letters are only in the log of the echo" in caplog.text
+    assert query("SELECT count(*) FROM dead_letters") == [(0,)]
+
+
 def test_the_oldest_are_left_out_where_too_many_wait(
     server: embedded_postgres.Postgres, url: str, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
