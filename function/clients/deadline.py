@@ -1,10 +1,10 @@
-"""When a call must be over.
+"""The deadline of a call.
 
-A socket's own timeout begins anew with each byte, so a neighbour that drips would hold its caller for ever.
-Here the end is one moment for the whole call, and each wait inside it gets what is left.
+A socket's own timeout begins anew with each byte, so a server that sends a byte now and then would hold its caller for
+ever. Here a call has one deadline, and each wait inside the call gets the time that is left.
 
-The end belongs to the thread that makes the call, under gevent to its greenlet, because the waits of libpq and of the
-HTTP client are reached through code that hands no argument on.
+The end belongs to the thread that makes the call, under gevent to its greenlet, because libpq and the HTTP
+client wait inside code that passes no argument on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 
 class _Call(threading.local):
-    """The end of this thread's call, on the monotonic clock."""
+    """The deadline of this thread's call, on the monotonic clock."""
 
     end: float = math.inf
 

@@ -1,10 +1,12 @@
-"""The HTTP client that every neighbour but Postgres is asked with, and its answers.
+"""The HTTP client for the Kubernetes API, issuers, webhooks and Operations, and its answers.
 
-Nothing of the environment is used (proxies, .netrc), no cookie is kept and no redirect is followed.
-An answer has an end, whatever the other side does: in time (:mod:`function.clients.deadline`), in the bytes of its
+It uses nothing of the environment (proxies, .netrc), keeps no cookie and follows no redirect.
+An answer is bounded, whatever the server does: in time (:mod:`function.clients.deadline`), in the bytes of its
 head with all interim answers before it, and in the bytes of its body, as sent and as unpacked.
-What the HTTP library raises quotes urls, which may be secrets: it becomes :class:`NoAnswer`, without the library's
-words and not even with it as a cause.
+Under http.client, a server that sent ``100 Continue`` without end kept a worker busy until gunicorn killed it, after 60
+seconds.
+The HTTP library's errors quote urls, which may be secrets: they become :class:`NoAnswer`, without the library's words
+and without a cause.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ import msgspec
 from function.clients import deadline, network
 
 ACCEPT = "application/json, application/jwk-set+json"
-"""JSON, and the keys of an issuer: the API server answers 406 to who asks for those as plain JSON."""
+"""JSON, and the keys of an issuer: a request for those as plain JSON is answered with 406 by the API server."""
 HEAD_BYTES = 128 * 1024
-"""TLS handshake, interim answers and head together; proxies cut off at a half of that."""
+"""For TLS handshake, interim answers and head together; proxies allow half of that."""
 MOST_VALUES = 1_000_000
-"""Values in an answer's JSON. One of two bytes becomes a Python object of 64, so bytes alone bound no memory."""
+"""Values in an answer's JSON. Two bytes may become a Python object of 64, so a limit of bytes does not limit memory."""
 KEPT_SECONDS = 30.0
 """How long an idle connection is kept."""
 MOST_KEPT = 50
@@ -57,7 +59,7 @@ class Why(enum.StrEnum):
 
 
 class NoAnswer(Exception):
-    """There is no answer, or none that is whole; ``why`` says why."""
+    """There is no answer, or not a whole one; ``why`` is the reason."""
 
     def __init__(self, why: Why) -> None:
         super().__init__(str(why))
@@ -81,7 +83,7 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked: the path with its query, at a host and port; the header Host is given by ``headers``.
+    """A request; ``target`` is the path with its query, and ``headers`` has the header Host.
 
     host: a name or an address, without brackets; a certificate is verified for it.
     """
@@ -114,9 +116,9 @@ class Answer:
         return self.body
 
     def json(self, most_values: int = MOST_VALUES) -> Any:
-        """Return what the body says as JSON; raise :class:`NoAnswer` where it is not whole, not JSON, or too much."""
+        """Return the body's JSON; raise :class:`NoAnswer` where it is not whole, not JSON, or has too many values."""
         body = self.whole()
-        # Each value but the first of all stands behind one of these.
+        # Each value except the first follows one of these.
         if sum(map(body.count, (b",", b"[", b"{"))) >= most_values:
             raise NoAnswer(Why.TOO_LONG)
         try:
@@ -153,13 +155,13 @@ def trusting_anybody() -> ssl.SSLContext:
 
 
 class Client:
-    """Sends requests over kept connections; one for each neighbour of a process, shared by its threads."""
+    """Sends requests over kept connections; a process has one for each server, shared by its threads."""
 
     def __init__(self, tls: ssl.SSLContext, *, proxy: httpcore2.Proxy | None = None) -> None:
         self._pool = httpcore2.ConnectionPool(
             ssl_context=tls,
             proxy=proxy,
-            max_connections=None,  # one that hangs keeps nobody else waiting
+            max_connections=None,  # a connection that hangs must not keep other calls waiting
             max_keepalive_connections=MOST_KEPT,
             keepalive_expiry=KEPT_SECONDS,
             network_backend=network.Backend(),
@@ -206,7 +208,7 @@ FOREIGN = (
     h11.ProtocolError,
     zlib.error,
 )
-"""What httpcore, and what it stands on, raise for a request that was not answered."""
+"""The errors of httpcore, and of the libraries below it, for a request that was not answered."""
 
 _WHY: tuple[tuple[type[Exception], Why], ...] = (
     (network.Unresolved, Why.UNRESOLVED),
@@ -225,7 +227,7 @@ _WHY: tuple[tuple[type[Exception], Why], ...] = (
 
 
 def why(exc: Exception) -> Why:
-    """Return what an error of :data:`FOREIGN` says, without its own words: those may quote a url."""
+    """Return the reason for an error of :data:`FOREIGN`, without its own words: those may quote a url."""
     return next((why for kind, why in _WHY if isinstance(exc, kind)), Why.NOT_HTTP)
 
 
@@ -255,7 +257,7 @@ def _headers(response: httpcore2.Response) -> dict[str, str]:
 
 
 def _sent_bytes(response: httpcore2.Response) -> Iterator[bytes]:
-    """Yield the body as it was sent; raise where its chunks are so tiny that each byte costs many to read."""
+    """Yield the body as it was sent; raise where tiny chunks make each byte cost many to read."""
     count = 0
     for piece in response.iter_stream():
         count += len(piece)

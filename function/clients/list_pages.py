@@ -22,16 +22,16 @@ Object = dict[str, Any]
 LAST_VERSION = 2**62
 """The least version that is not plausible: etcd counts writes in an int64, and other stores nanoseconds since 1970.
 
-Neither comes to the upper half of an int64 in this century, and a version from there would outrank whatever follows.
+Neither reaches the upper half of an int64 in this century, and a version from there would outrank all later ones.
 """
 MOST_OBJECTS = 250_000
-"""In a list: more than etcd holds with ease, and their names take some 125 bytes each."""
+"""In a list: more than etcd holds with ease; to find repeated ones, their names are kept, 125 bytes each."""
 SPARSE = 50
 """A page before the last with fewer objects is sparse, unless fewer were asked for."""
 MOST_SPARSE = 100
-"""Sparse pages in a list; the API fills its pages where nothing is selected."""
+"""Sparse pages in a list; the API fills its pages where no selector is given."""
 LONGEST_SECONDS = 3600.0
-"""For a list; the API server forgets its moment after five to ten minutes."""
+"""For a list; the API server expires its resource version after five to ten minutes."""
 
 
 @dataclasses.dataclass(frozen=True)

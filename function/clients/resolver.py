@@ -1,7 +1,7 @@
-"""The addresses of a name, in time.
+"""Looks up the addresses of a name within the call's deadline.
 
-The system's resolver takes no timeout and may take half a minute to give up, so it is asked on a thread of its own,
-which is left behind when the call is over.
+The system's resolver takes no timeout and may take half a minute to fail. So it runs in a thread of its own, which is
+left behind when the time is over.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Unresolved(OSError):
 
 
 def addresses(host: str) -> list[str]:
-    """Return the addresses of ``host``, 32 at most, each once, in the resolver's order; an address is its own.
+    """Return the addresses of ``host``, 32 at most, each once, in the resolver's order; an address stays as it is.
 
     Waits as long as :mod:`deadline` leaves, 10 seconds at most. Raises :class:`Unresolved`.
     """
@@ -31,7 +31,7 @@ def addresses(host: str) -> list[str]:
 
 
 class Few:
-    """Looks up names that strangers chose, a few at a time.
+    """Looks up names that other people chose, such as a webhook's, a few at a time.
 
     gevent looks names up on ten native threads in all. Names whose servers never answer would take all ten for as long
     as the system's resolver waits, and the database could not be found meanwhile.
@@ -41,7 +41,7 @@ class Few:
         self._free = threading.BoundedSemaphore(at_once)
 
     def addresses(self, host: str) -> list[str]:
-        """Return what :func:`addresses` does, once a look-up may begin; one that was left behind still counts."""
+        """Return what :func:`addresses` does, once a look-up may begin; one left behind counts until it ends."""
         if itself := _itself(host):
             return itself
         if not self._free.acquire(timeout=deadline.left(LONGEST_SECONDS)):
@@ -65,7 +65,7 @@ def _looked_up(host: str, *, done: Callable[[], object]) -> list[str]:
         try:
             entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
             found.extend(str(entry[4][0]) for entry in entries)
-        except (OSError, ValueError):  # ValueError: no name can be that
+        except (OSError, ValueError):  # ValueError: not a possible name
             pass
         finally:
             done()

@@ -9,7 +9,7 @@ A file is a list of statements, each under a comment whose first line is its nam
 
 So a file can be pasted into psql as it stands, and ``EXPLAIN EXECUTE note_events (...)`` shows the plan.
 A statement that Postgres cannot prepare, such as LOCK TABLE, stands there itself, without parameters.
-Nothing is put together at run time: what is sent is a file's text, or ``EXECUTE`` with values for the parameters.
+Nothing is assembled at run time: what is sent is a file's text, or ``EXECUTE`` with values for the parameters.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Statements:
     def ready(self, cursor: Any, name: str) -> str:
         """Return the call of a statement that is prepared at its first use on the cursor's connection.
 
-        To prepare all of a room at once waits for locks on tables that are not needed yet.
+        Preparing all statements of a room at once would wait for locks on tables that are not needed yet.
         """
         statement = self.by_name[name]
         prepared = _prepared.setdefault(cursor.connection, set())

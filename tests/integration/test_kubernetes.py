@@ -380,7 +380,7 @@ def test_pages_that_are_too_long_are_asked_for_with_fewer_objects(
     assert max(len(page.items) for page in pages) == 7
     assert len([call for call in shop.calls if "limit=500" in call]) == 1
     assert [message for message in caplog.messages if "too long" in message] == [
-        "a page of virtualmachines is too long: it is asked for with fewer objects"
+        "a page of virtualmachines is too long: it is requested with fewer objects"
     ] * 3
 
 
@@ -454,7 +454,7 @@ def test_a_page_that_fails_in_passing_is_asked_for_once_more(
     shop.fail_after(1, status)
     assert len(names(door.pages(kube.VMS, limit=5))) == 12
     assert shop.calls[1] == shop.calls[2]
-    assert caplog.messages == ["a page of virtualmachines is asked for once more"]
+    assert caplog.messages == ["a page of virtualmachines is requested once more"]
     shop.fail_after(1, status, times=2)
     with pytest.raises(errors.Unavailable, match=f"answered {status} to the reading of virtualmachines"):
         names(door.pages(kube.VMS, limit=5))
@@ -554,7 +554,7 @@ def test_a_list_that_is_forbidden_names_the_right_that_lacks(door: kube.Kube, sh
 def test_a_resource_that_is_not_installed_is_no_empty_list(door: kube.Kube, shop: model.ApiServer) -> None:
     """Every VM would be taken for gone."""
     shop.absent.add("virtualmachines")
-    with pytest.raises(errors.Refused, match=r"knows no virtualmachines of kubevirt.io/v1: they are not installed"):
+    with pytest.raises(errors.Refused, match=r"has no virtualmachines of kubevirt.io/v1: they are not installed"):
         names(door.pages(kube.VMS))
 
 
@@ -661,7 +661,7 @@ def test_an_expansion_that_is_forbidden_names_the_right_that_lacks(door: kube.Ku
 def test_a_vm_that_cannot_be_is_not_expanded(name: str, door: kube.Kube, shop: model.ApiServer) -> None:
     """The name could lead elsewhere in the API."""
     for place in ((name, "web-0"), ("shop", name)):
-        with pytest.raises(errors.Refused, match="there can be no VirtualMachine"):
+        with pytest.raises(errors.Refused, match=r"a VirtualMachine .* cannot exist"):
             door.expand(*place)
     assert shop.calls == []
 
