@@ -43,11 +43,11 @@ class Service:
         notices = scaling.Scaling(
             configuration.scaling,
             configuration.webhooks,
-            cluster_name=configuration.ledger.cluster_name,
+            names=configuration.ledger,
             db=self._database,
             api=self._api,
         )
-        ledger = inventory.Ledger(cluster_name=configuration.ledger.cluster_name, db=self._database, api=self._api)
+        ledger = inventory.Ledger(configuration.ledger, db=self._database, api=self._api)
         router = routing.Router({"inventory": ledger, "scaling": notices, "vsphere": self._operations})
         refused = self._ledger.refusals.count if self._ledger else None
         web = issuer.Web(configuration.callers.ca_file)

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from function import errors, events
+from function import errors, events, settings
 from function.clients import kubernetes, postgres
 from function.inventory import references
 from function.inventory.mapping import flat, instance, versions, vm
@@ -30,8 +30,10 @@ _MAKE: dict[str, Callable[..., versions.Change | None]] = {vm.KIND: vm.change, i
 class Ledger:
     """Turns events into changes (:meth:`prepare`, pure) and stores them (:meth:`perform`)."""
 
-    def __init__(self, *, cluster_name: str, db: postgres.Database | None, api: kubernetes.Kube | None = None) -> None:
-        self._cluster_name = cluster_name
+    def __init__(
+        self, part: settings.Ledger, *, db: postgres.Database | None, api: kubernetes.Kube | None = None
+    ) -> None:
+        self._settings = part
         self._groups: list[tuple[type[versions.Row], group_commit.GroupCommit[versions.Change, store.Outcome]]] = []
         self._reader: references.Reader | None = None
         if db is None:
@@ -54,14 +56,23 @@ class Ledger:
         if not self._groups:
             raise errors.Refused(postgres.NOT_CONFIGURED)
         kind = event.kind or vm.KIND
-        if not event.type.startswith(references.PREFIX):
-            return _MAKE[kind](event, cluster_name=self._cluster_name)
+        if event.type.startswith(references.PREFIX):
+            return self._refer(event, kind)
+        change = _MAKE[kind](event, cluster_name=self._settings.cluster_name)
+        if change is not None:
+            self._settings.admit(change.row.cluster)
+        return change
+
+    def _refer(self, event: events.Event, kind: str) -> references.Reference:
+        """Return what an event of mode Reference names."""
+        own = self._settings.cluster_name
+        cluster = flat.text(event.attributes, "cluster") or own
+        self._settings.admit(cluster)
         if self._reader is None:
             raise errors.Refused(references.NO_API.format(kind=kind))
-        cluster = flat.text(event.attributes, "cluster") or self._cluster_name
-        if cluster != self._cluster_name:
-            own = errors.shown(self._cluster_name)
-            raise errors.Refused(references.ELSEWHERE.format(kind=kind, cluster=errors.shown(cluster), own=own))
+        if cluster != own:
+            shown = {"cluster": errors.shown(cluster), "own": errors.shown(own)}
+            raise errors.Refused(references.ELSEWHERE.format(kind=kind, **shown))
         return references.reference(event, kind, cluster)
 
     def perform(self, prepared: Sequence[Prepared]) -> list[str]:

@@ -35,13 +35,13 @@ class Scaling:
         part: settings.Scaling,
         webhooks: settings.Webhooks,
         *,
-        cluster_name: str,
+        names: settings.Ledger,
         db: postgres.Database | None,
         api: kubernetes.Kube | None,
     ) -> None:
         self._settings = part
         self._webhooks = webhooks
-        self._cluster_name = cluster_name
+        self._names = names
         self._api = api
         self._lookup = subscriptions.Lookup(api, part) if api else None
         kept = claims.kept_seconds(part.max_age)
@@ -54,14 +54,17 @@ class Scaling:
     def prepare(self, event: events.Event) -> occurrences.Occurrence | None:
         """Return the occurrence that ``event`` reports; None where it is not about an HPA.
 
-        Raises :class:`errors.BadEvent` for an HPA's Event that cannot be read, :class:`errors.Refused` for one that
-        would notify where no Kubernetes API is configured.
+        Raises :class:`errors.BadEvent` for an HPA's Event that cannot be read, :class:`errors.Refused` for one of a
+        cluster that is not taken here, or that would notify where no Kubernetes API is configured.
         """
         if event.type.startswith(_REFERENCE):
             self._warn_reference()
             return None
-        occurrence = occurrences.occurrence(event, cluster_name=self._cluster_name)
-        if occurrence is not None and self._lookup is None:
+        occurrence = occurrences.occurrence(event, cluster_name=self._names.cluster_name)
+        if occurrence is None:
+            return None
+        self._names.admit(occurrence.cluster)
+        if self._lookup is None:
             reasons = self._settings.reasons
             if self._too_old(occurrence) or not (subscriptions.ALL in reasons or occurrence.reason in reasons):
                 return None

@@ -171,6 +171,40 @@ def test_what_can_never_be_stored_is_400(service: processes.Service, sentence: s
     assert_refused(service.request("POST", "/", body, headers), 400, sentence)
 
 
+@pytest.mark.parametrize("kind", [ADD, "dev.knative.apiserver.ref.add"])
+def test_a_cluster_that_is_not_taken_here_is_422(service: processes.Service, url: str, kind: str) -> None:
+    """In every mode, of a VM and of an instance; the sentence names the setting."""
+    foreign = {**structured("foreign"), "type": kind, "cluster": "elsewhere"}
+    owner = {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "name": "foreign",
+        "uid": "u",
+        "controller": True,
+    }
+    instance = {**machine("foreign"), "kind": "VirtualMachineInstance"}
+    instance["metadata"]["ownerReferences"] = [owner]
+    running = {**foreign, "kind": "VirtualMachineInstance", "data": instance}
+    for event in (foreign, running):
+        assert_refused(service.request("POST", "/", json.dumps(event), STRUCTURED), 422, "CLUSTERS")
+        batch = json.dumps([structured("ours-beside"), event])
+        assert_refused(service.request("POST", "/", batch, BATCH), 422, "names the cluster 'elsewhere'")
+        headers = {**flat(type=kind, kind=event["kind"], cluster="elsewhere"), "Content-Type": "application/json"}
+        assert_refused(service.request("POST", "/", json.dumps(event["data"]), headers), 422, "CLUSTERS")
+    assert names(url).isdisjoint({"foreign", "ours-beside"})
+    assert_empty(service.request("POST", "/", headers=flat(name="ours", cluster="default")))
+
+
+@pytest.mark.parametrize(("listed", "other"), [("east, west", 422), ("*", 204)])
+def test_a_hub_takes_the_clusters_that_it_lists(url: str, tmp_path: pathlib.Path, listed: str, other: int) -> None:
+    """Or any."""
+    with processes.gunicorn(tmp_path / "log", {"DATABASE_URL": url, "CLUSTERS": listed}) as hub:
+        for cluster, status in {"west": 204, "default": 204, "north": other}.items():
+            assert hub.request("POST", "/", headers=flat(name=f"hub-{other}", cluster=cluster))[0] == status
+    stored = conftest.execute(url, "SELECT cluster FROM vm_state WHERE name = %s ORDER BY 1", [f"hub-{other}"])
+    assert [cluster for (cluster,) in stored] == ["default", "north", "west"][:: 2 if other == 422 else 1]
+
+
 def test_nothing_of_a_batch_is_stored_unless_all_is(service: processes.Service, url: str) -> None:
     """The answer says which event was wrong."""
     batch = [structured("whole-1"), structured("whole-2"), {**structured("x"), "data": {"metadata": {"name": "x"}}}]

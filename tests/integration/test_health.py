@@ -166,6 +166,41 @@ def test_it_stays_cheap_whatever_the_ledger_holds(url: str, query: Query) -> Non
         assert sum(counts) <= 60
 
 
+CLUSTERS = """
+INSERT INTO vm_state (type, id, kind, name, namespace, cluster, version_number, version_time, version_step, shape,
+                      digest, effective_at)
+SELECT 'x', '1', 'VirtualMachine', 'vm', 'ns', 'c' || n, 1, now(), 0, 0, 0, now()
+FROM generate_series(%(first)s, %(last)s) AS n;
+INSERT INTO clusters (cluster) SELECT 'c' || n FROM generate_series(%(first)s, %(last)s) AS n;
+INSERT INTO reconcile_runs (cluster, started_at, seconds, outcome)
+SELECT 'c' || n, now() - age * interval '1 minute', 1, CASE n %% 3 WHEN 0 THEN 'failed' ELSE 'clean' END
+FROM generate_series(%(first)s, %(last)s) AS n, generate_series(1, 2) AS age;
+INSERT INTO ledger_heard (writer, cluster, kind, last_event_at, dead_letters)
+SELECT 'w' || writer, 'c' || n, kind, CASE WHEN kind <> '' THEN now() END, CASE kind WHEN '' THEN 1 ELSE 0 END
+FROM generate_series(%(first)s, %(last)s) AS n, generate_series(1, 2) AS writer,
+     unnest('{VirtualMachine,VirtualMachineInstance,""}'::text[]) AS kind;
+"""
+"""Clusters of a few rows in each table."""
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_its_cost_is_in_proportion_to_the_clusters(analyzed: bool, query: Query) -> None:
+    """Ten times the clusters are ten times the rows that it reads and compares, whoever plans it, by whatever facts."""
+    spent: dict[str, list[float]] = {}
+    for first, last in ((1, 1_000), (1_001, 10_000)):
+        query(CLUSTERS, {"first": first, "last": last})
+        if analyzed:
+            query("ANALYZE")
+        for who, planner in (("psql", {}), ("function", postgres.NEEDS.settings())):
+            session = postgres_session.SQL.prepare_only("apply_settings") + postgres_session.SQL.call("apply_settings")
+            explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
+            [(found,)] = query(explain, {"settings": json.dumps(planner)})
+            assert found[0]["Plan"]["Actual Rows"] == 2 * last
+            spent.setdefault(who, []).append(sum(map(_rows, _nodes(found[0]["Plan"]))))
+    for few, many in spent.values():
+        assert many < 12 * few
+
+
 BIG = ("vm_state", "reconcile_runs")
 
 
@@ -176,8 +211,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _rows(node: dict[str, Any]) -> float:
-    """Return how many rows a scan read, with those that its filter left out."""
-    return float(node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * float(node["Actual Loops"])
+    """Return how many rows a part of a plan handled, with those that it left out."""
+    removed = sum(node.get(f"Rows Removed by {what}", 0) for what in ("Filter", "Join Filter", "Index Recheck"))
+    return float(node["Actual Rows"] + removed) * float(node["Actual Loops"])
 
 
 def test_the_queries_of_the_page_run(query: Query) -> None:

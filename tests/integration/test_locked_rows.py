@@ -13,7 +13,7 @@ import psycopg2
 import psycopg2.extensions
 import pytest
 
-from function import errors, events
+from function import errors, events, settings
 from function.clients import postgres
 from function.inventory import capability
 from function.inventory.mapping import instance, versions, vm
@@ -62,7 +62,7 @@ def db(url: str) -> Iterator[postgres.Database]:
 @pytest.fixture
 def ledger(db: postgres.Database) -> capability.Ledger:
     """The inventory over that door."""
-    return capability.Ledger(cluster_name="c", db=db)
+    return capability.Ledger(settings.Ledger(cluster_name="c"), db=db)
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ def api() -> Iterator[api_server.ApiServer]:
 @pytest.fixture
 def post(api: api_server.ApiServer, url: str, tmp_path: pathlib.Path) -> Iterator[Callable[..., tuple[int, str]]]:
     """Send an event of mode Reference to the function; return the status, and the sentence where there is one."""
-    configuration = settings.Settings.from_env({"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path)})
+    environ = {"DATABASE_URL": url, "KUBECONFIG": api.kubeconfig(tmp_path), "CLUSTERS": "west"}
+    configuration = settings.Settings.from_env(environ)
     built = wiring.Service(configuration)
 
     def send(
@@ -88,6 +89,8 @@ def test_an_object_of_another_cluster_is_not_looked_for_here(
     status, sentence = post("add", 1, cluster="west")
     assert status == 422
     assert "of the cluster 'west', and the Kubernetes API here is that of 'default'" in sentence
+    status, sentence = post("add", 1, cluster="north")
+    assert (status, "CLUSTERS" in sentence) == (422, True)
     assert post("update", 2, cluster="default")[0] == 204
     assert query("SELECT cluster, name FROM vm_state") == [("default", "web")]
 

@@ -112,6 +112,18 @@ def test_each_sample_is_told_or_not(name: str, told: int, post: Post, receiver: 
 
 
 @pytest.mark.usefixtures("subscribed")
+def test_an_event_of_a_cluster_that_is_not_taken_here_notifies_nobody(
+    post: Post, receiver: pytest_httpserver.HTTPServer
+) -> None:
+    """422 and the setting's name; one that CLUSTERS lists is told."""
+    ok(receiver)
+    status, sentence = post({**cluster.now("up"), "cluster": "west"})
+    assert (status, "CLUSTERS" in sentence, len(receiver.log)) == (422, True, 0)
+    assert post({**cluster.now("up"), "cluster": "west"}, CLUSTERS="west") == (204, "")
+    assert len(receiver.log) == 1
+
+
+@pytest.mark.usefixtures("subscribed")
 def test_the_request_is_what_the_secret_says(post: Post, receiver: pytest_httpserver.HTTPServer) -> None:
     """Rendered, with its headers, at the occurrence's own time, size as a number."""
     ok(receiver)

@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import datetime
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import psycopg2
@@ -238,32 +238,44 @@ def consistent(tables: Tables) -> None:
 def kept(tables: Tables, delivered: Iterable[model_cluster.Envelope]) -> None:
     """The history has each event that was answered 204, or a better one about the same version.
 
-    A version is one of an epoch: a restored cluster gives its numbers again.
+    A version is one of an epoch: a restored cluster gives its numbers again. What a list has refuted is in none.
     """
+    wanted = _wanted(tables, delivered)
+    refuted: set[tuple[Any, ...]] = set()
+    for pair in (MACHINES, INSTANCES):
+        for row in tables.query(f"SELECT * FROM {pair.history}"):
+            version = [row[name] for name in ORDER]
+            if row["version_epoch"] < 0:
+                refuted.add((row["namespace"], row["name"], row["version_number"], row["version_step"]))
+            elif row["version_number"] >= 0 and row["version_time"].year > 1:
+                pass  # the list's word, dated because its number alone would not outrank what was there
+            elif told := wanted.pop((*(row[name] for name in pair.key), *_undated(version)), None):
+                rank = (-row["shape"], row["time"] is None, row["time"], row["id"], row["digest"])
+                said = f"{told.row.id} says more of the version than {row}"
+                assert rank <= told.rank or row["id"] == SPOILED, said
+    lost = [
+        change
+        for change in wanted.values()
+        if (*change.key[1:3], change.version.number, change.version.step) not in refuted
+    ]
+    assert not lost, f"acknowledged and lost: {lost}"
+
+
+def _wanted(tables: Tables, delivered: Iterable[model_cluster.Envelope]) -> dict[tuple[Any, ...], versions.Change]:
+    """Return the best change of each version that was delivered, by its object, epoch and version."""
     wanted: dict[tuple[Any, ...], versions.Change] = {}
     epochs = tables.epochs()
     for change in filter(None, map(_change, delivered)):
         key = (*change.key, bisect.bisect(epochs, change.row.time or _NEVER), *change.version)
         if key not in wanted or change.rank < wanted[key].rank:
             wanted[key] = change
-    refuted: list[Row] = []
-    for pair in (MACHINES, INSTANCES):
-        for row in tables.query(f"SELECT * FROM {pair.history}"):
-            version = [row[name] for name in ORDER]
-            if row["version_number"] >= 0:
-                version[2] = None
-            if row["version_epoch"] < 0:
-                refuted.append(row)
-                continue
-            told = wanted.pop((*(row[name] for name in pair.key), *version), None)
-            if told is not None and row["id"] != SPOILED:
-                rank = (-row["shape"], row["time"] is None, row["time"], row["id"], row["digest"])
-                assert rank <= told.rank, f"{told.row.id} says more of the version than {row}"
-    there = {(row["namespace"], row["name"], row["version_number"], row["version_step"]) for row in refuted}
-    for key, change in list(wanted.items()):
-        if (*change.key[1:3], change.version.number, change.version.step) in there:
-            del wanted[key]  # a list has refuted that version, whatever was told of it
-    assert not wanted, f"acknowledged and lost: {list(wanted)}"
+    return wanted
+
+
+def _undated(version: Sequence[Any]) -> tuple[Any, ...]:
+    """Return a row's version as an event has it: with a resource version it has no time."""
+    epoch, number, time, step = version
+    return epoch, number, None if number >= 0 else time, step
 
 
 def _change(envelope: model_cluster.Envelope) -> versions.Change | None:

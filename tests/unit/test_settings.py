@@ -40,6 +40,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("DATABASE_URL", "mysql://user:hunter2@host/x"),
         ("DATABASE_URL", "postgresql://user:pa:hunter2/w@host/x"),
         ("CLUSTER_NAME", "half \ud800 a character"),
+        ("CLUSTERS", "east," + "x" * 254),
     ],
 )
 def test_a_bad_value_is_named_by_its_variable_and_not_shown(variable: str, value: str) -> None:
@@ -77,6 +78,28 @@ def test_the_url_wins() -> None:
     """DATABASE_URL over DB_*."""
     configuration = settings.Settings.from_env({"DATABASE_URL": "postgresql://u@h/n", "DB_HOST": "other"})
     assert configuration.database.connection() == {"dsn": "postgresql://u@h/n"}
+
+
+@pytest.mark.parametrize(
+    ("listed", "taken", "refused"),
+    [
+        ("", ["here"], ["east", "default", "", "*"]),
+        ("east, west", ["here", "east", "west"], ["north", "east, west", "*"]),
+        ("*", ["here", "east", "any other"], []),
+        ("east,*", ["here", "east", "any other"], []),
+    ],
+)
+def test_events_may_name_our_cluster_and_those_that_are_listed(
+    listed: str, taken: list[str], refused: list[str]
+) -> None:
+    """None besides CLUSTER_NAME by default; the sentence names the setting."""
+    part = settings.Settings.from_env({"CLUSTER_NAME": "here", "CLUSTERS": listed}).ledger
+    for name in taken:
+        part.admit(name)
+    for name in refused:
+        with pytest.raises(errors.Refused, match="CLUSTERS") as refusal:
+            part.admit(name)
+        assert errors.shown(name) in str(refusal.value)
 
 
 def test_libpq_may_name_the_server() -> None:
