@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2.errors
-import psycopg2.extensions
 import yoyo
 import yoyo.backends.core.postgresql
 import yoyo.connections
@@ -41,7 +40,7 @@ MONTHS_LOCK_SECONDS = 2.0
 class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore[misc]  # yoyo is not typed
     """yoyo on connections of ours, so that the settings mean here what they mean elsewhere."""
 
-    def connect(self, dburi: yoyo.connections.DatabaseURI) -> psycopg2.extensions.connection:
+    def connect(self, dburi: yoyo.connections.DatabaseURI) -> postgres_session.Connection:
         return postgres_session.Session(dburi.args, NEEDS).connection
 
     def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:  # noqa: ARG002

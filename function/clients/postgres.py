@@ -42,7 +42,7 @@ and whoever waits for it keeps the connection, and all rows that it has locked i
 LOCK_PAUSE = 0.05
 """Between two attempts of work that found something locked."""
 CONFLICT_ATTEMPTS = 8
-ROOM_SECONDS = 15.0
+ROOM_SECONDS = 5.0
 """How long the disk counts as having room."""
 
 _SQL = postgres_session.SQL
@@ -140,7 +140,9 @@ class Database:
                 time.sleep(random.uniform(0, 0.005 * 2**attempt))  # noqa: S311  # spreads retries; guards no secret
             except errors.Locked:
                 raise
-            except errors.Unavailable:
+            except errors.Unavailable as exc:
+                if isinstance(exc.__cause__, psycopg2.errors.DiskFull):
+                    self._had_room_at = float("-inf")
                 # A connection that was idle may have died unnoticed: the database is asked once more on a new one.
                 died = reused and self._session is not None and self._session.closed
                 self.close()
@@ -162,7 +164,6 @@ class Database:
             session = postgres_session.Session(self._keywords, NEEDS)
             try:
                 with session.cursor() as cursor:
-                    cursor.execute(_SQL.prepare_only("count_migrations", "takes_writes", "take_room"))
                     self._check_schema(cursor)
                     for sql in self._preparations:
                         cursor.execute(sql)
@@ -175,9 +176,8 @@ class Database:
 
     def _check_schema(self, cursor: Cursor) -> None:
         needed = migrations()
-        cursor.execute(_SQL.call("count_migrations"), {"needed": needed})
-        row = cursor.fetchone()
-        if row is None or row[0] < len(needed):
+        [(applied,)] = _SQL.run(cursor, "count_migrations", {"needed": needed})
+        if applied < len(needed):
             raise errors.SchemaOutdated(postgres_errors.OUTDATED)
 
     def state(self) -> str:
@@ -191,15 +191,14 @@ class Database:
     def _check(self, cursor: Cursor) -> None:
         """Raise where the database could not take an event now."""
         self._check_schema(cursor)
-        cursor.execute(_SQL.call("takes_writes"))
-        standby, read_only = cursor.fetchone() or (False, False)
+        [(standby, read_only)] = _SQL.run(cursor, "takes_writes")
         if standby or read_only:
             raise errors.DatabaseUnavailable(postgres_errors.STANDBY if standby else postgres_errors.READ_ONLY)
         for probe in self._preparations.values():
             cursor.execute(probe)
         if time.monotonic() - self._had_room_at > ROOM_SECONDS:
             with contextlib.suppress(psycopg2.errors.ConfigurationLimitExceeded):  # temp_file_limit
-                cursor.execute(_SQL.call("little_memory", "take_room"))
+                cursor.execute(_SQL.call("little_memory") + _SQL.ready(cursor, "take_room"))
             self._had_room_at = time.monotonic()
 
     def close(self) -> None:

@@ -33,7 +33,6 @@ ADVISORY_PAUSE = 0.1
 TCP = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
-_OF_SESSION = ("apply_settings", "wait_for_locks", "lock_number", "lock_name")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,8 +91,7 @@ class Session:
             try:
                 self.connection.autocommit = True
                 with self.connection.cursor() as cursor:
-                    set_up = SQL.prepare_only(*_OF_SESSION) + SQL.call("apply_settings")
-                    cursor.execute(set_up, {"settings": json.dumps(needs.settings())})
+                    SQL.run(cursor, "apply_settings", {"settings": json.dumps(needs.settings())})
             except BaseException:
                 self.close()
                 raise
@@ -111,18 +109,17 @@ class Session:
         """
         with postgres_errors.translated(), self.connection.cursor() as cursor:
             if lock_wait is not None and lock_wait != self._lock_wait:
-                cursor.execute(SQL.call("wait_for_locks"), {"limit": f"{int(lock_wait * 1000)}ms"})
+                SQL.run(cursor, "wait_for_locks", {"limit": f"{int(lock_wait * 1000)}ms"})
                 self._lock_wait = lock_wait
             yield cursor
 
     def alone(self, key: int | str, *, seconds: float = 0.0) -> bool:
         """Take the advisory lock of that key until the session ends; return whether it was free within ``seconds``."""
         end = time.monotonic() + seconds
-        lock = SQL.call("lock_name" if isinstance(key, str) else "lock_number")
+        lock = "lock_name" if isinstance(key, str) else "lock_number"
         while True:
             with self.cursor() as cursor:
-                cursor.execute(lock, {"key": key})
-                if cursor.fetchone() == (True,):
+                if SQL.run(cursor, lock, {"key": key}) == [(True,)]:
                     return True
             if time.monotonic() >= end:
                 return False

@@ -65,12 +65,7 @@ class Statements:
     @property
     def prepare(self) -> str:
         """What prepares all that can be prepared, once for each connection."""
-        return self.prepare_only(*self.by_name)
-
-    def prepare_only(self, *names: str) -> str:
-        """Return what prepares some of them: PREPARE needs the tables that a statement reads."""
-        chosen = (self.by_name[name] for name in names)
-        return "\n".join(each.sql for each in chosen if each.is_prepared)
+        return "\n".join(each.sql for each in self.by_name.values() if each.is_prepared)
 
     def call(self, *names: str) -> str:
         """Return what runs the statements one after the other, in one transaction if it is sent at once."""

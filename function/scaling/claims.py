@@ -20,8 +20,6 @@ import time
 import uuid
 from typing import Protocol
 
-import psycopg2.extensions
-
 from function.clients import postgres, statements
 from function.scaling import occurrences, rate
 
@@ -119,7 +117,7 @@ class Table:
             "most": MOST_REMOVED,
         }
 
-        def work(cursor: psycopg2.extensions.cursor) -> tuple[str, int, bool]:
+        def work(cursor: postgres.Cursor) -> tuple[str, int, bool]:
             cursor.execute(_CLAIM, parameters)
             [row] = cursor.fetchall()
             return row

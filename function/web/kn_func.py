@@ -22,6 +22,11 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+THREADS = 64
+"""Requests that are handled at once, each on a thread: as many as a pod is given (containerConcurrency).
+
+asyncio's own number is four more than there are cores: so many that wait for a locked row would keep all others out.
+"""
 CHECKS = 4
 """Callers that are verified at once, or wait for the issuer's keys, each on a thread; the others wait for those."""
 
@@ -41,10 +46,14 @@ class Function:
         self._most = built.configuration.receiver.max_event_bytes
         self._events = {"/", "/echo"} if built.configuration.echo.open else {"/"}
         self._checks = concurrent.futures.ThreadPoolExecutor(CHECKS, "callers")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._asgi: Any = AsyncioWSGIMiddleware(built.app, max_body_size=2 * self._most + 2**20)
 
     async def handle(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; one that breaks off is not served, as if it had not come."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS, "events"))
         plain = _plain(scope)
         refusal = await self._refusal(plain)
         if refusal is not None:

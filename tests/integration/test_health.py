@@ -158,7 +158,7 @@ def test_it_stays_cheap_whatever_the_ledger_holds(url: str, query: Query) -> Non
     )
     query("ANALYZE")
     for planner in ({}, postgres.NEEDS.settings()):
-        session = postgres_session.SQL.prepare_only("apply_settings") + postgres_session.SQL.call("apply_settings")
+        session = postgres_session.SQL.by_name["apply_settings"].sql + postgres_session.SQL.call("apply_settings")
         explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
         [(found,)] = query(explain, {"settings": json.dumps(planner)})
         counts = [_rows(node) for node in _nodes(found[0]["Plan"]) if node.get("Relation Name") in BIG]
@@ -192,7 +192,7 @@ def test_its_cost_is_in_proportion_to_the_clusters(analyzed: bool, query: Query)
         if analyzed:
             query("ANALYZE")
         for who, planner in (("psql", {}), ("function", postgres.NEEDS.settings())):
-            session = postgres_session.SQL.prepare_only("apply_settings") + postgres_session.SQL.call("apply_settings")
+            session = postgres_session.SQL.by_name["apply_settings"].sql + postgres_session.SQL.call("apply_settings")
             explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
             [(found,)] = query(explain, {"settings": json.dumps(planner)})
             assert found[0]["Plan"]["Actual Rows"] == 2 * last

@@ -20,7 +20,6 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import psycopg2.extensions
 
 from function.clients import postgres, statements
 from function.inventory.mapping import instance, versions, vm
@@ -137,7 +136,7 @@ class Store:
         """Return what returns the keys of the changes whose rows cannot be locked now, and whether they are locked."""
 
         def not_free(changes: Sequence[versions.Change], timeout: float, *, lock_wait: float) -> dict[Hashable, bool]:
-            def work(cursor: psycopg2.extensions.cursor) -> dict[Hashable, bool]:
+            def work(cursor: postgres.Cursor) -> dict[Hashable, bool]:
                 cursor.execute(sql, {"rows": _json(changes)})
                 return {row[:-1]: row[-1] for row in cursor.fetchall()}
 
@@ -156,7 +155,7 @@ class Store:
     def _known(
         self, statement: str, kind: type[AnyRow], cluster: str, namespace: str, name: str
     ) -> Known[AnyRow] | None:
-        def work(cursor: psycopg2.extensions.cursor) -> tuple[Any, ...] | None:
+        def work(cursor: postgres.Cursor) -> tuple[Any, ...] | None:
             cursor.execute(SQL.call(statement), {"cluster": cluster, "namespace": namespace, "name": name})
             return cursor.fetchone()
 
@@ -169,7 +168,7 @@ class Store:
         Its first event was, or still is, under way in another transaction: neither saw the other.
         """
 
-        def work(cursor: psycopg2.extensions.cursor) -> None:
+        def work(cursor: postgres.Cursor) -> None:
             cursor.execute(SQL.call("count_unshown"), {"rows": rows})
             if cursor.fetchone() != (0,):
                 cursor.execute(SQL.call("alone", "show_instances"), {"rows": rows})
@@ -187,7 +186,7 @@ class Store:
             clusters = sorted({change.key[0] for change in changes})
             parameters |= {"writer": self._writer, "clusters": clusters, "kind": kind}
 
-        def work(cursor: psycopg2.extensions.cursor) -> list[tuple[Any, ...]]:
+        def work(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
             cursor.execute(_TOGETHER + noted + sql, parameters)
             return cursor.fetchall()
 
