@@ -28,6 +28,7 @@ COMMANDS = {
     "health": "say whether events still arrive, and what is wrong where they do not",
     "replay": "send the dead letters that are kept again",
     "prune": "drop what is old from the history, and what says nothing new",
+    "forget-cluster": "take a cluster out of the ledger whole",
     "render-webhook": "print the request that a Secret would send about a scaling event, without sending it",
 }
 """Each command, with the line that ``--help`` shows; in the order of first use."""

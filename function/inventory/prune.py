@@ -19,19 +19,15 @@ import contextlib
 import dataclasses
 import datetime
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from function import errors, progress, settings
 from function.clients import postgres, postgres_session, statements
+from function.inventory import portions
 from function.inventory.storage import refusals
 
 MONTHS_AHEAD = 3
-FEWEST, MOST = 20, 500
-"""Machines in a transaction: the first has so few, and none has more."""
-SECONDS = 0.2
-"""How long a transaction should take, because the writers of its machines wait for it."""
 LOCK_NUMBER = 7_682_013_520
 """Of the advisory lock that keeps a second prune away; beside the one of ``migrate``."""
 NEEDS = postgres_session.Needs(
@@ -139,15 +135,14 @@ def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
 
 def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Pruned, talk: progress.Progress) -> None:
     """Drop what goes of one history, some machines at a time, in the order of their keys."""
-    batch, after, count = FEWEST, [""] * KEY[kind], 0
+    portion, after, count = portions.Portion(), [""] * KEY[kind], 0
     [(most,)] = SQL.run(cursor, f"count_{kind}")
     while True:
-        began = time.monotonic()
-        keys = _prune_some(cursor, kind, {**cuts, "after": after, "batch": batch, "dry_run": done.dry_run}, done)
+        known = {**cuts, "after": after, "batch": portion.begin(), "dry_run": done.dry_run}
+        keys = _prune_some(cursor, kind, known, done)
         if not keys:
             break
-        spent = time.monotonic() - began
-        batch = min(batch * 2, MOST) if spent < SECONDS / 2 else max(batch // 2, 1) if spent > SECONDS else batch
+        portion.end()
         after = list(keys[-1])
         count += len(keys)
         talk.at(HISTORIES[kind], count, most)

@@ -78,6 +78,11 @@ class Unsized:
     revision: str
 
 
+def turn(cluster: str) -> str:
+    """Return the name of the lock that a run of the cluster holds to its end."""
+    return f"vmledger reconcile {cluster}"
+
+
 class Snapshot:
     """What a reconcile asks of the database about one cluster.
 
@@ -102,7 +107,7 @@ class Snapshot:
 
     def alone(self) -> bool:
         """Take the lock that a run holds to its end; return whether it was free."""
-        return self._open().alone(f"vmledger reconcile {self._cluster}", seconds=ALONE_SECONDS)
+        return self._open().alone(turn(self._cluster), seconds=ALONE_SECONDS)
 
     def cluster(self) -> Cluster:
         """Return what is known of the cluster."""

@@ -1,0 +1,72 @@
+"""``python -m function forget-cluster``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import click
+
+from function.cli import output
+from function.inventory import forget
+from function.settings import variables
+
+HELP = """\
+All that is stored under the name goes: virtual machines, instances, both histories, reconciles, and what the health
+knows. It does not come back. It goes in portions, so that other clusters' events do not wait; a run that is stopped can
+be run again. Stop the cluster's source and its reconcile first, and take its name out of CLUSTERS: an event that comes
+later would begin it anew.
+
+It deletes what the function may not delete, so it logs in as the tables' owner, the role that ran migrate.
+
+exit codes:
+  0  the cluster is out, or --dry-run counted what would go
+  1  refused or failed, and a sentence says why: nothing is stored under the name, something was stored from it within
+     the last day, a reconcile of it is running, or the database is away or refuses the role
+  2  an argument is wrong
+
+examples:
+  python -m function forget-cluster east --dry-run   how much is there of it?
+  python -m function forget-cluster east
+  python -m function forget-cluster east --force     though something was stored from it within the last day
+"""
+
+
+class Name(click.ParamType[str]):
+    """The name of a cluster, as the ledger has it."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read the argument."""
+        try:
+            return variables.utf8(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+@click.command(epilog=output.as_written(f"{HELP}\n{output.DATABASE_HELP}"))
+@click.argument("cluster", type=Name())
+@click.option("--dry-run", is_flag=True, help="Say how much would go; delete nothing.")
+@click.option("--force", is_flag=True, help="Also where something was stored from it within the last day.")
+def command(cluster: str, *, dry_run: bool, force: bool) -> None:
+    """Take the cluster of that name out of the ledger whole."""
+    bars = output.Bars()
+    try:
+        done = forget.run(output.configuration(), cluster, dry_run=dry_run, force=force, talk=bars)
+    finally:
+        bars.close()
+    output.say(line(done, terminal=sys.stdout.isatty()))
+
+
+def line(done: forget.Forgotten, *, terminal: bool) -> str:
+    """Return what was taken out: for a person in words, for a program as JSON."""
+    if not terminal:
+        return json.dumps({"action": "forget.done", **dataclasses.asdict(done)})
+    verb = "would take" if done.dry_run else "took"
+    return (
+        f"{verb} out {done.machines} virtual machines with {done.machine_versions} versions, {done.instances} instances"
+        f" with {done.instance_versions} versions, {done.reconciles} reconciles and {done.others} other rows"
+    )
