@@ -1,4 +1,4 @@
-"""A Flask application that does nothing: the most that its server can give."""
+"""A Flask application that does nothing: the fastest that its server can be."""
 
 from __future__ import annotations
 

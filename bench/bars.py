@@ -1,4 +1,4 @@
-"""What is demanded: the bar that each figure must reach, and the aim beyond it."""
+"""The bar that each figure of the benchmark must reach, and the aim beyond it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A figure by its key, what it says, and what it must reach; ``unit`` is empty for a ratio."""
+    """A figure: its key, its label, and what it must reach; ``unit`` is empty for a ratio."""
 
     key: str
     says: str

@@ -1,4 +1,4 @@
-"""Who is measured against whom: a kind of request sent to a server, and where its events must be afterwards."""
+"""The contestants: each a kind of request that is sent to a server, and the table that must have its events."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Cost:
     wal: float
 
     def per_event(self, since: Cost, events: int) -> Cost:
-        """Return what each of some events cost since then."""
+        """Return the cost of each of ``events`` events since then."""
         pod, postgres, wal = self.pod - since.pod, self.postgres - since.postgres, self.wal - since.wal
         return Cost(pod / events, postgres / events, wal / events)
 

@@ -83,7 +83,7 @@ def _second(second: int) -> bytes:
 
 
 def _machine() -> dict[str, Any]:
-    """A VM with @ where its name and its resource version go; managedFields make up its size, as they do in life."""
+    """A VM with @ where its name and its resource version go; managedFields are much of its size, as in a cluster."""
     owned: dict[str, Any] = {f"f:field-{number}": {".": {}, "f:inner": {}} for number in range(50)}
     managed = [
         {
@@ -93,7 +93,35 @@ def _machine() -> dict[str, Any]:
             "manager": "virt-controller",
         }
     ]
-    guest = {
+    storage = {"resources": {"requests": {"storage": "60Gi"}}, "storageClassName": "coe-netapp-san"}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {
+            "name": "@",
+            "namespace": NAMESPACE,
+            "uid": "9467e988-29fb-4e31-bbfe-e7f2642ea7fa",
+            "resourceVersion": "@",
+            "generation": 3,
+            "creationTimestamp": "2026-08-20T09:14:02Z",
+            "labels": {"app": "bench", "os.template.kubevirt.io/rhel9": "true"},
+            "managedFields": managed,
+        },
+        "spec": {
+            "runStrategy": "Always",
+            "dataVolumeTemplates": [{"metadata": {"name": "root"}, "spec": {"storage": storage}}],
+            "template": {"metadata": {"labels": {"kubevirt.io/vm": "x"}}, "spec": _guest()},
+        },
+        "status": {"printableStatus": "Running", "created": True, "ready": True, "conditions": [
+            {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": "2026-08-20T09:15:33Z"}
+            for kind in ("Ready", "AgentConnected", "DataVolumesReady", "LiveMigratable", "StorageLiveMigratable")
+        ]},
+    }  # fmt: skip
+
+
+def _guest() -> dict[str, Any]:
+    """The spec of the VirtualMachine's template: two disks and two networks."""
+    return {
         "architecture": "amd64",
         "domain": {
             "cpu": {"cores": 4, "sockets": 2, "threads": 1},
@@ -113,30 +141,6 @@ def _machine() -> dict[str, Any]:
             {"name": "cloudinit", "cloudInitNoCloud": {"userData": "#cloud-config\n" + "# comment\n" * 20}},
         ],
     }
-    storage = {"resources": {"requests": {"storage": "60Gi"}}, "storageClassName": "coe-netapp-san"}
-    return {
-        "apiVersion": "kubevirt.io/v1",
-        "kind": "VirtualMachine",
-        "metadata": {
-            "name": "@",
-            "namespace": NAMESPACE,
-            "uid": "9467e988-29fb-4e31-bbfe-e7f2642ea7fa",
-            "resourceVersion": "@",
-            "generation": 3,
-            "creationTimestamp": "2026-08-20T09:14:02Z",
-            "labels": {"app": "bench", "os.template.kubevirt.io/rhel9": "true"},
-            "managedFields": managed,
-        },
-        "spec": {
-            "runStrategy": "Always",
-            "dataVolumeTemplates": [{"metadata": {"name": "root"}, "spec": {"storage": storage}}],
-            "template": {"metadata": {"labels": {"kubevirt.io/vm": "x"}}, "spec": guest},
-        },
-        "status": {"printableStatus": "Running", "created": True, "ready": True, "conditions": [
-            {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": "2026-08-20T09:15:33Z"}
-            for kind in ("Ready", "AgentConnected", "DataVolumesReady", "LiveMigratable", "StorageLiveMigratable")
-        ]},
-    }  # fmt: skip
 
 
 def others() -> load.Render:

@@ -1,4 +1,4 @@
-"""What is measured: each server in processes of its own, on a port of its own, with its log in a file."""
+"""The servers that are measured, each in its own processes, on its own port, with its log in a file."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _wait(server: Server, log: IO[bytes]) -> None:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health/liveness", timeout=5).close()
         except urllib.error.HTTPError:
-            return  # it answers, though it knows no such page
+            return  # it answers, even if without such a page
         except OSError:
             time.sleep(0.05)
         else:

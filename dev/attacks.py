@@ -1,4 +1,4 @@
-"""Senders that do their worst on one connection: ``python -m dev.attacks NAME PORT SECONDS``.
+"""Hostile senders, each on one connection at a time: ``python -m dev.attacks NAME PORT SECONDS``.
 
 Each sends without end, on a new connection where one is closed, and prints a line once its first bytes are sent.
 The acceptance tests and ``python -m bench.edge`` run them, each in a process of its own, and look at who waits.
@@ -91,13 +91,13 @@ ATTACKS: Mapping[str, Pieces] = {
 def run(name: str, port: int, seconds: float, begun: Callable[[], object] = lambda: None) -> int:
     """Attack a port of this machine for some seconds; return how many connections that took."""
     end = time.monotonic() + seconds
-    said = False
+    has_begun = False
     for number in itertools.count(1):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             for piece in ATTACKS[name]():
                 connection.sendall(piece)
-                if not said:
-                    said = True
+                if not has_begun:
+                    has_begun = True
                     begun()
                 _discard(connection)
                 if time.monotonic() > end:

@@ -47,7 +47,7 @@ class Cluster:
         }
 
     def send(self, event: Json) -> None:
-        """Deliver an event; end with a sentence where nobody takes it."""
+        """Send an event; end with a sentence where the receiver does not accept it."""
         request = urllib.request.Request(
             self._url, json.dumps(event).encode(), {"Content-Type": "application/cloudevents+json"}
         )
@@ -88,10 +88,17 @@ def show(title: str, sql: str = TABLE) -> None:
 
 
 def main() -> int:
-    """Replay the life."""
-    embedded_postgres.client()
+    """Send the events of the VM's life, and show the table after each step."""
+    embedded_postgres.client()  # ends with a sentence where `make run` is not running
     cluster = Cluster(os.environ.get("PORT", "8080"))
     shop = machine("shop")
+    started = live(cluster, shop)
+    end(cluster, shop, started)
+    return 0
+
+
+def live(cluster: Cluster, shop: Json) -> Json:
+    """Create, start, resize and migrate the VM; return the event of its start, which comes again after its end."""
     domain = shop["spec"]["template"]["spec"]["domain"]
     domain |= {"cpu": {"cores": 2, "sockets": 1}, "memory": {"guest": "4Gi"}}
     created = cluster.event(ADD, shop)
@@ -113,22 +120,25 @@ def main() -> int:
     migrating = cluster.event(UPDATE, shop)
     shop["status"]["printableStatus"] = "Running"
     cluster.send(cluster.event(UPDATE, shop))
-    show("4. It migrates; the event of the end arrives first.")
+    show("4. It migrates; the event of its end arrives first.")
     for late in (migrating, started, created, started):
         cluster.send(late)
-    show("5. The event of the beginning comes late, and three old ones come again: nothing changes.")
+    show("5. The event of its beginning arrives late, and three old ones arrive again: nothing changes.")
+    return started
 
+
+def end(cluster: Cluster, shop: Json, started: Json) -> None:
+    """Create a VM with an instancetype, and delete both; ``started`` is an event that comes too late."""
     typed = machine("batch", instancetype={"name": "u1.large"}, runStrategy="Always")
     cluster.send(cluster.event(ADD, typed))
-    show("6. A VM with an instancetype: its size is not in the object, so it is not invented.")
+    show("6. A VM with an instancetype: its size is not in the object, so the columns stay empty.")
 
     gone = cluster.event(DELETE, shop)
     cluster.send(gone)
     cluster.send(started)
     cluster.send(cluster.event(DELETE, typed))
-    show("7. Both are deleted, and a late update comes after: nobody rises from the dead.")
+    show("7. Both are deleted, and a late update arrives: neither comes back.")
     show("8. The history has each version once.", HISTORY)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""``python -m function migrate``: brings the schema up to date, from nothing or from any earlier version.
+"""Brings the schema up to date, from an empty database or from any earlier version: ``python -m function migrate``.
 
 The migrations are plain SQL files, run by yoyo; each is one transaction.
-Two that run at once take turns by an advisory lock, which ends with its connection whatever is killed.
-Then the rows of the published example's table, if there was one, are imported into the ledger through the same mapping
-and the same store as events, and the application's role is granted just what the function needs.
+Two runs at once take turns by an advisory lock, which Postgres releases when the connection ends. yoyo's own lock is a
+row, which a process that is killed leaves behind.
+Then the rows of the published example's table, if there is one, are imported by the same mapping and the same store as
+events, and the application's role is granted only the rights that the function needs.
+Nothing here prints; :mod:`function.cli.migrate` does.
 """
 
 from __future__ import annotations
@@ -31,36 +33,36 @@ PAGE = 500
 IMPORTED = "imported into vm_history by vmledger; vmledger does not use this table any more"
 
 IN_THE_WAY = "virtual_machines exists and is not the published table: rename it, then migrate again"
-"""What 0001.ledger.sql raises; the only words of the database that are shown, because they are ours."""
+"""The error that 0001.ledger.sql raises; the only words of the database that are shown, because they are ours."""
 DENIED = "the database role may not migrate: it must own the tables, and be allowed to create in their schema"
 NEEDS = postgres_session.Needs(statement=0, lock=0, idle=0)
 MONTHS_LOCK_SECONDS = 2.0
 
 
 class _Backend(yoyo.backends.core.postgresql.PostgresqlBackend):  # type: ignore[misc]  # yoyo is not typed
-    """yoyo on connections of ours, so that the settings mean here what they mean elsewhere."""
+    """yoyo on our own connections, so that a setting means the same here as elsewhere."""
 
     def connect(self, dburi: yoyo.connections.DatabaseURI) -> postgres_session.Connection:
         return postgres_session.Session(dburi.args, NEEDS).connection
 
     def apply_one(self, migration: Any, force: bool = False, mark: bool = True) -> None:  # noqa: ARG002
-        """Apply a migration and note it, in one transaction: killed in between, it would be applied a second time."""
+        """Apply a migration and mark it, in one transaction: as two, a kill between them would apply it twice."""
         with self.transaction():
             migration.process_steps(self, "apply", force=force)
             self.mark_one(migration)
 
     def log_migration(self, migration: Any, operation: str) -> None:
-        """Write no log: yoyo's holds the user's name, and the user that a cluster picks for a container has none."""
+        """Write no log: yoyo's needs the name of the system's user, and a user id that a cluster assigns has none."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class Migrated:
-    """What a run did.
+    """The result of a run.
 
     applied: names of migrations, in their order. imported, skipped: rows of the published example's table, None where
     there was none to import. months_left: the tables of the coming months are left to prune. granted: DB_APP_ROLE has
-    its rights. owner_repaired: the tables' owner has the rights again that an earlier run with DB_APP_ROLE had taken.
-    public_closed: the role public, which is everybody, can write the tables no more.
+    its rights. owner_repaired: the tables' owner has got back the rights that an earlier run with DB_APP_ROLE took.
+    public_closed: the role public, which is everybody, can no longer write the tables.
     """
 
     applied: list[str] = dataclasses.field(default_factory=list)
@@ -73,7 +75,7 @@ class Migrated:
 
 
 def run(configuration: settings.Settings, talk: progress.Progress | None = None) -> Migrated:
-    """Migrate, import, grant; return what was done. Raises :class:`errors.VmledgerError` with one sentence."""
+    """Migrate, import and grant. Raises :class:`errors.VmledgerError` with one sentence."""
     talk = talk or progress.Progress()
     if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
@@ -100,7 +102,7 @@ def run(configuration: settings.Settings, talk: progress.Progress | None = None)
 def _add_months(session: postgres_session.Session) -> bool:
     """Make the tables of the months to come; return whether they were made.
 
-    They are not while somebody reads the history: every event would wait behind us.
+    They are not made while a query reads the history: the lock would wait for the query, and all events for the lock.
     """
     try:
         with session.cursor(lock_wait=MONTHS_LOCK_SECONDS) as cursor:
@@ -134,7 +136,7 @@ def _check_encoding(cursor: postgres.Cursor) -> None:
 
 
 def _check_right(cursor: postgres.Cursor) -> None:
-    """Refuse a role that could not make the first table; yoyo would not notice."""
+    """Refuse a role that could not make the first table, because yoyo would not report it."""
     cursor.execute(
         "SELECT to_regclass('_yoyo_migration') IS NULL"
         " AND NOT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
@@ -151,7 +153,7 @@ def _wait_alone(session: postgres_session.Session, talk: progress.Progress) -> N
 
 
 def _apply(configuration: settings.Settings) -> list[str]:
-    """Apply what is missing, oldest first; return the names."""
+    """Apply the missing migrations, oldest first; return their names."""
     uri = yoyo.connections.DatabaseURI("postgresql", None, None, None, None, "", configuration.database.connection())
     with _Backend(uri, "_yoyo_migration") as backend:
         backend.init_database()
@@ -194,7 +196,7 @@ def _import_published(
 
 
 def _pages(cursor: postgres.Cursor) -> Iterator[list[Mapping[str, Any]]]:
-    """Yield the published table's rows, some at a time, so that memory does not grow with the table."""
+    """Yield the published table's rows in pages, so that memory does not grow with the table."""
     cursor.execute("BEGIN")
     cursor.execute("DECLARE published CURSOR FOR SELECT to_jsonb(p) FROM virtual_machines_published p")
     while True:
@@ -227,6 +229,6 @@ def _published(row: Mapping[str, Any], cluster_name: str) -> versions.Change | N
 
 
 def _time(text: str) -> datetime.datetime:
-    """Read a time as any column type shows it; UTC where it names no zone."""
+    """Return a time from the text of any column type; UTC where it has no zone."""
     time = datetime.datetime.fromisoformat(text.strip())
     return time.replace(tzinfo=time.tzinfo or datetime.UTC)

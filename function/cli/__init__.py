@@ -1,1 +1,4 @@
-"""The commands, a module each: arguments, output and exit codes. The work is done elsewhere and returns values."""
+"""The commands, a module for each: arguments, output for people and for programs, exit codes.
+
+The work itself is done in other rooms, which return values and print nothing. Nothing here decides about the ledger.
+"""

@@ -1,4 +1,4 @@
-"""``python -m function health``."""
+"""``python -m function health``: its output and exit codes. :mod:`function.inventory.health` finds the problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEALTHY, UNHEALTHY, UNKNOWN = 0, 1, 2
 
 
 class Unknown(main.Failed):
-    """Nobody can say how healthy the ledger is."""
+    """The health of the ledger cannot be determined."""
 
     exit_code = UNKNOWN
 
@@ -27,18 +27,18 @@ class Unknown(main.Failed):
 HELP = """\
 exit codes:
   0  healthy
-  1  unhealthy, for one of these reasons, and a sentence says which:
+  1  unhealthy, for one of these reasons; a sentence says which:
        a cluster was never reconciled
        its last complete list is older than HEALTH_MAX_SILENCE
        its last reconcile was refused, or failed
-       a kind that was heard before has been silent for longer than HEALTH_MAX_SILENCE
-       a cluster was reconciled for longer than that, and never sent an event, or none about a VirtualMachine
-       nothing was ever heard, or nothing of the cluster that CLUSTER_NAME names
-  2  not known: no database is configured, or it is away
+       no event about a kind has arrived for longer than HEALTH_MAX_SILENCE, and some had before
+       a cluster was first reconciled longer ago than that, and no event about a VirtualMachine ever arrived
+       nothing was ever stored, or nothing about the cluster that CLUSTER_NAME names
+  2  not known: no database is configured, or it cannot be used
 
 HEALTH_MAX_SILENCE is 1h by default; write seconds, or 90s, 15m, 1h, 2d. With 0 no age is a problem.
 What the last complete list found is repaired, so it is shown (+adds ~updates -deletes) and does not count as a problem.
-In a terminal a table; otherwise lines of JSON, one for each cluster and kind, and a last one with the verdict.
+In a terminal it prints a table; otherwise a line of JSON for each cluster and kind, and a last one with the verdict.
 
 examples:
   python -m function health
@@ -48,10 +48,10 @@ examples:
 
 
 @click.command(epilog=output.as_written(f"{HELP}\n{output.DATABASE_HELP}"))
-@click.option("--cluster", metavar="NAME", help="Look at this cluster only.")
+@click.option("--cluster", metavar="NAME", help="Check this cluster only.")
 @click.pass_context
 def command(ctx: click.Context, cluster: str | None) -> None:
-    """Say whether events still arrive from the clusters, and what is wrong where they do not."""
+    """Check that events and reconciles still arrive from the clusters, and name each problem."""
     try:
         configuration = output.configuration()
         rows = health.ask(configuration)
@@ -66,7 +66,7 @@ def command(ctx: click.Context, cluster: str | None) -> None:
 
 
 def json_lines(rows: Sequence[health.Row], verdict: health.Verdict) -> Iterator[str]:
-    """Yield a line of JSON for each row, and the verdict; what is an interval in SQL is a number of seconds here."""
+    """Yield a line of JSON for each row, and the verdict; an interval becomes a number of seconds."""
     for row in rows:
         members = dataclasses.asdict(row)
         for name in _INTERVALS:

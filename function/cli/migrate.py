@@ -1,4 +1,4 @@
-"""``python -m function migrate``."""
+"""``python -m function migrate``: what it prints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from function.cli import output
 def command() -> None:
     """Bring the database schema up to date, from nothing or from any earlier version.
 
-    Safe to run again, and by two at once.
+    It can be run again, and by two at once: the second waits.
 
     A table virtual_machines of the published example is kept as virtual_machines_published, and its rows are imported.
     With DB_APP_ROLE set, that role is granted just what the function needs.
@@ -28,20 +28,24 @@ def command() -> None:
 
 def lines(done: migrate.Migrated) -> list[str]:
     """Return what was done, in words."""
-    said = []
+    sentences = []
     if done.owner_repaired:
-        said.append("gave the tables' owner back the rights that an earlier run with DB_APP_ROLE had taken")
+        sentences.append("gave the tables' owner back the rights that an earlier run with DB_APP_ROLE had taken")
     if done.public_closed:
-        said.append("took the rights on the tables from public, by which every role could write them")
-    said += [f"applied {name}" for name in done.applied]
+        sentences.append("took the rights on the tables from public, which let every role write them")
+    sentences += [f"applied {name}" for name in done.applied]
     if done.imported is not None:
-        said.append(f"imported {done.imported} rows of the published table")
+        sentences.append(f"imported {done.imported} rows of the published table")
     if done.skipped:
-        said.append(f"left out {done.skipped} rows that are not an event about a VM, or hold a value that is none")
+        sentences.append(
+            f"left out {done.skipped} rows that do not record an event about a VM, or hold an impossible value"
+        )
     if done.months_left:
-        said.append("left the tables of the coming months to the next prune: somebody reads the history now")
+        sentences.append(
+            "left the tables of the coming months to the next prune, because the history is being read now"
+        )
     if done.granted:
-        said.append("granted DB_APP_ROLE what the function needs")
+        sentences.append("granted DB_APP_ROLE what the function needs")
     if not done.applied and done.imported is None:
-        said.append("the schema is up to date")
-    return said
+        sentences.append("the schema is up to date")
+    return sentences

@@ -1,4 +1,4 @@
-"""What the commands share of their output: bars, notes and help that keeps its lines."""
+"""The output that the commands share: progress bars, notes, and help texts that keep their lines."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from function import logs, progress, settings
 from function.settings import variables
 
 CLEAR = "\r\x1b[K"
-"""What empties the line that the cursor is in."""
+"""Empties the line of the cursor."""
 DATABASE_HELP = """\
 The database is named by DATABASE_URL, or by DB_HOST, DB_PORT, DB_NAME, DB_USER and DB_PASSWORD.
-What these leave out is read from libpq's own variables, such as PGSSLMODE.
+Anything else is read from libpq's own variables, such as PGSSLMODE.
 """
 
 
@@ -36,12 +36,12 @@ def say(line: str) -> None:
 
 
 def as_written(text: str) -> str:
-    """Return help that click must not wrap: its lines are a table."""
+    """Return a help text marked so that click keeps its lines, which are tables."""
     return "\n\n".join(f"\b\n{paragraph}" for paragraph in text.strip().split("\n\n"))
 
 
 class Span(click.ParamType[datetime.timedelta]):
-    """A span of time such as 400d; a number without a unit would be seconds, which nobody means."""
+    """A span of time such as 400d; a number without a unit is refused, because it would be seconds."""
 
     name = "SPAN"
 
@@ -81,7 +81,7 @@ def configure_logs(level: str) -> None:
 
 
 class Bars(progress.Progress):
-    """A bar in a terminal for each thing that is counted, and notes; nothing where nobody looks."""
+    """A progress bar for each thing that is counted, and notes; no bar where standard error is not a terminal."""
 
     def __init__(self, terminal: TextIO | None = None) -> None:
         self._terminal = sys.stderr if terminal is None and sys.stderr.isatty() else terminal
@@ -89,7 +89,7 @@ class Bars(progress.Progress):
         self._bar: Any = None
 
     def at(self, what: str, count: int, most: int) -> None:
-        """Draw how far it is with something."""
+        """Draw the progress of ``what``."""
         if self._terminal is None:
             return
         if self._bar is None or self._bar.label != what:
@@ -100,12 +100,12 @@ class Bars(progress.Progress):
         self._bar.update(count - self._bar.pos)
 
     def note(self, sentence: str) -> None:
-        """Say it, in the place of the bar."""
+        """Write a sentence in the place of the bar."""
         self.clear()
         say(sentence)
 
     def clear(self) -> None:
-        """Empty the line of the bar, which is drawn again below what comes."""
+        """Empty the line of the bar, which is drawn again below the next output."""
         if self._terminal is not None and self._bar is not None:
             self._terminal.write(CLEAR)
             self._terminal.flush()

@@ -1,4 +1,4 @@
-"""``python -m function prune``."""
+"""``python -m function prune``: its options, and what it prints."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from function.dead_letters import table
 from function.inventory import prune
 
 HELP = """\
-What goes: versions older than --older-than, but for the one that was in force then; and, once older than
---redundant-after, versions that say nothing new. Each machine's newest version stays, of deleted machines too.
+It drops versions older than --older-than, except the one that was in force then, and versions older than
+--redundant-after that were never in force or repeat the facts of the version before. The newest version of each
+machine stays, also of deleted ones.
 It also makes the tables of the months to come, and removes dead letters older than DEAD_LETTERS_DAYS. It can be
 stopped at any time, and run again.
 
 It makes and drops tables, so it logs in as their owner, the role that ran migrate.
 
 examples:
-  python -m function prune --older-than 400d --dry-run   how much would go?
+  python -m function prune --older-than 400d --dry-run   how many would be dropped?
   python -m function prune --older-than 400d             as the CronJob runs it, each day
   python -m function prune --older-than 90d --redundant-after 7d
 """
@@ -38,11 +39,11 @@ examples:
     type=output.Span(),
     default="30d",
     show_default=True,
-    help="Drop versions that say nothing new once they are older than this.",
+    help="Drop redundant versions once they are older than this.",
 )
-@click.option("--dry-run", is_flag=True, help="Say how much would go; drop nothing.")
+@click.option("--dry-run", is_flag=True, help="Print how many would be dropped; drop nothing.")
 def command(older_than: datetime.timedelta, redundant_after: datetime.timedelta, *, dry_run: bool) -> None:
-    """Drop what is old from the history, and what says nothing new; each machine's last state stays."""
+    """Drop old and redundant versions from the history; each machine's last version stays."""
     configuration = output.configuration()
     with contextlib.closing(output.Bars()) as bars:
         done = prune.run(configuration, older_than, redundant_after, dry_run=dry_run, talk=bars)
@@ -64,9 +65,9 @@ def lines(done: prune.Pruned, letters: int, *, terminal: bool) -> list[str]:
     if not terminal:
         return [json.dumps({"action": "prune.done", **dataclasses.asdict(done), "dead_letters": letters})]
     verb = "would drop" if done.dry_run else "dropped"
-    said = [f"{verb} {done.old} old versions, and {done.redundant} that said nothing new"]
+    sentences = [f"{verb} {done.old} old versions, and {done.redundant} that were redundant"]
     if done.months:
-        said.append(f"dropped whole months: {', '.join(done.months)}")
+        sentences.append(f"dropped whole months: {', '.join(done.months)}")
     if letters:
-        said.append(f"dropped {letters} dead letters that were too old")
-    return said
+        sentences.append(f"dropped {letters} dead letters that were too old")
+    return sentences

@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 EXIT_CODES = {"clean": 0, "repaired": 3, "refused": 4, "failed": 5}
 MOST_IN_PAGE = 10_000
 HELP = """\
-The first run fills the ledger; each later one finds what no event told. It lists the cluster's VirtualMachines and
+The first run fills the ledger; each later run repairs what no event brought. It lists the cluster's VirtualMachines and
 their running instances, writes what differs, and deletes what is in the ledger and not in a list that was read to its
 end. It can be run at any time, beside the receiver, and again after any failure.
 
 exit codes:
   0  clean     the ledger was as the cluster is
   3  repaired  something was missing and was written (0 with --repaired-ok, which a CronJob wants)
-  4  refused   going on might destroy something, or the set-up is wrong; nothing was deleted, and the sentence says what
-               to do
-  5  failed    the API or the database broke off, or an object cannot be read; run it again
+  4  refused   to go on might destroy something, or the set-up is wrong; nothing was deleted, and the sentence says
+               what to do
+  5  failed    the API or the database failed, or an object cannot be read; run it again
 
-In a dry run they say what a real one would have come to. Each run is a row of the table reconcile_runs.
+A dry run exits with the code that a real run would have had. Each run is a row of the table reconcile_runs.
 
 examples:
   python -m function reconcile --dry-run        what would change?
@@ -85,7 +85,7 @@ class TerminalReport(output.Bars, report.Report):
         try:
             self._out.write(f"{self._head}{what:<10} {sides}  {row.namespace}/{row.name}\n")
             self._out.flush()
-        except BrokenPipeError:  # whoever read it has seen enough
+        except BrokenPipeError:  # nothing reads the table any more, such as after `| head`
             self._out = None
         self._head = ""
 
@@ -102,14 +102,14 @@ _HEAD = f"{'what':<10} {'in the ledger':>{_WIDE}} {'in the cluster':>{_WIDE}}  n
     is_flag=True,
     help="The cluster was restored from a backup and counts resource versions from lower again.",
 )
-@click.option("--accept-cluster", is_flag=True, help="Another cluster has taken the place of the one of this name.")
+@click.option("--accept-cluster", is_flag=True, help="Another cluster has this name now.")
 @click.option("--repaired-ok", is_flag=True, help="Exit with 0, not 3, when something was repaired.")
 @click.option(
     "--page-size", "page", type=PageSize(), default=500, show_default=True, help="Objects in a page of the list."
 )
 @click.pass_context
 def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None:
-    """Make the ledger equal to the cluster, whatever the events left out."""
+    """Make the ledger equal to the cluster, whichever events were lost."""
     configuration = output.configuration()
     terminal = sys.stderr.isatty()
     output.configure_logs(configuration.receiver.log_level)
@@ -117,7 +117,7 @@ def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None
     with _stoppable(reconciliation.Stopped):
         done = reconciliation.run(configuration, result.Options(**options), talk)
     talk.close()
-    _tell(done, terminal=terminal)
+    _log_outcome(done, terminal=terminal)
     _print(done)
     ctx.exit(0 if repaired_ok and done.outcome == "repaired" else EXIT_CODES[done.outcome])
 
@@ -140,8 +140,8 @@ def _stoppable(stopped: type[BaseException]) -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _tell(done: result.Run, *, terminal: bool) -> None:
-    """Say on standard error what became of a run; in a terminal only what went wrong."""
+def _log_outcome(done: result.Run, *, terminal: bool) -> None:
+    """Write the outcome of a run to standard error; in a terminal only an error."""
     if not terminal:
         level = logging.ERROR if done.outcome in ("refused", "failed") else logging.INFO
         log.log(level, "the reconcile is done", extra={"action": "reconcile.done", **dataclasses.asdict(done)})
@@ -150,19 +150,21 @@ def _tell(done: result.Run, *, terminal: bool) -> None:
 
 
 def _print(done: result.Run) -> None:
-    """Say on standard output what became of a run: to a person in words, to a program as JSON."""
+    """Write the outcome of a run to standard output: for a person in words, for a program as JSON."""
     words = sys.stdout.isatty() or done.dry_run
     try:
         sys.stdout.write("\n".join(summary(done) if words else [json.dumps(dataclasses.asdict(done))]) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush says nothing
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python's own last flush does not fail
 
 
 def summary(done: result.Run) -> list[str]:
-    """Return what became of a run, in words."""
+    """Return the outcome of a run, in words."""
     version = "" if done.list_version is None else f", list version {done.list_version}"
-    told = f"{done.cluster}: {done.outcome}; {done.seen} virtual machines in the cluster{version}, {done.seconds:.1f} s"
+    first = (
+        f"{done.cluster}: {done.outcome}; {done.seen} virtual machines in the cluster{version}, {done.seconds:.1f} s"
+    )
     would = "would be " if done.dry_run else ""
     counts = {
         f"{would}added": done.missed_adds,
@@ -175,4 +177,4 @@ def summary(done: result.Run) -> list[str]:
         "sizes looked up": done.sized,
         "not readable": done.unreadable,
     }
-    return [told, *(f"{count:>8} {what}" for what, count in counts.items() if count)]
+    return [first, *(f"{count:>8} {what}" for what, count in counts.items() if count)]

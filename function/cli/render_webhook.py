@@ -1,6 +1,6 @@
 """``python -m function render-webhook``: the request that a Secret would send, without sending it.
 
-Nothing here touches a network. What is printed may be shown to others: function/scaling/preview.py masks it.
+Nothing here uses a network. The output may be shown to others: function/scaling/preview.py masks its secrets.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECRET.yaml is the Secret as you would apply it, with the keys
   url      where to POST to, http:// or https://
   headers  a JSON object of header names and values (may be absent)
   body     JSON, whatever the receiver wants
-  success  what the answer to a success holds, such as {"errno": 0}; or the word status, for any 2xx (may be absent)
+  success  what the answer to a success contains, such as {"errno": 0}; or the word status, for any 2xx (may be absent)
 
 and EVENT.json is a CloudEvent about a HorizontalPodAutoscaler in the JSON format, as the dead letter sink shows it.
 Without it a sample is used: php-apache in namespace default was scaled to 4.

@@ -19,17 +19,17 @@ from function.clients import postgres
 from function.dead_letters import replay, table
 from function.web import app
 
-BROKE_OFF = 5
+STOPPED_EARLY = 5
 REFUSED = 4
 HELP = """\
 The dead letter sink keeps what it receives in the table dead_letters. Each event is handled here as the receiver would
-handle it, with the settings of this process: run it where the receiver runs. What was handled is marked and not sent
-again, so a replay can be repeated, and stopped, at any time. What was known already changes nothing.
+handle it, with the settings of this process: run it where the receiver runs. A letter that was handled is marked and
+not sent again, so a replay can be repeated, and stopped, at any time. A duplicate changes nothing.
 
 exit codes:
   0  all of them were handled, or there were none
   4  some were refused again, or cannot be sent again; a line for each says why
-  5  it broke off, because the database or a neighbour is away; run it again
+  5  it stopped early, because the database or another system cannot be used; run it again
 
 examples:
   python -m function replay --dry-run             which would be sent?
@@ -44,7 +44,7 @@ examples:
 @click.option("--since", type=output.Span(), help="Only letters received within this time: 1h, 2d.")
 @click.option("--code", "codes", type=click.IntRange(100, 599), multiple=True, help="Only letters with this status.")
 @click.option("--id", "event_ids", multiple=True, metavar="ID", help="Only the letter of the event with this id.")
-@click.option("--dry-run", is_flag=True, help="Say which would be sent; send nothing.")
+@click.option("--dry-run", is_flag=True, help="Print which would be sent; send nothing.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -55,7 +55,7 @@ def command(
     *,
     dry_run: bool,
 ) -> None:
-    """Send the dead letters that are kept again."""
+    """Send the kept dead letters again."""
     configuration = output.configuration()
     output.configure_logs(configuration.receiver.log_level)
     report = _Report(terminal=sys.stdout.isatty())
@@ -69,7 +69,7 @@ def command(
         output.say(line)
     if done.error:
         click.echo(f"vmledger: {done.error}", err=True)
-    ctx.exit(BROKE_OFF if done.error else REFUSED if done.refused or done.unsendable else 0)
+    ctx.exit(STOPPED_EARLY if done.error else REFUSED if done.refused or done.unsendable else 0)
 
 
 class _Report(output.Bars, replay.Report):
@@ -88,7 +88,7 @@ class _Report(output.Bars, replay.Report):
         self._say("replay.refused", waiting, answer.status, answer.sentence)
 
     def _say(self, action: str, waiting: table.Waiting, status: int | None, sentence: str | None) -> None:
-        said = {
+        fields = {
             "at": waiting.last_at.isoformat(timespec="seconds"),
             "status": status,
             "type": waiting.type,
@@ -98,9 +98,9 @@ class _Report(output.Bars, replay.Report):
             "sentence": sentence,
         }
         if self._words:
-            self.note("  ".join("-" if value is None else str(value) for value in said.values()))
+            self.note("  ".join("-" if value is None else str(value) for value in fields.values()))
         else:
-            output.say(json.dumps({"action": action, **said}))
+            output.say(json.dumps({"action": action, **fields}))
 
 
 def _object(waiting: table.Waiting) -> str | None:
@@ -114,9 +114,9 @@ def lines(done: replay.Replayed, *, terminal: bool) -> list[str]:
     if not terminal:
         return [json.dumps({"action": "replay.done", **dataclasses.asdict(done)})]
     verb = "would send" if done.dry_run else "sent"
-    said = [f"{verb} {done.sent} dead letters again"]
+    sentences = [f"{verb} {done.sent} dead letters again"]
     if done.refused:
-        said.append(f"{done.refused} were refused again, and go on waiting")
+        sentences.append(f"{done.refused} were refused again, and go on waiting")
     if done.unsendable:
-        said.append(f"{done.unsendable} cannot be sent again, because not all of them was kept")
-    return said
+        sentences.append(f"{done.unsendable} cannot be sent again, because not all of them was kept")
+    return sentences
