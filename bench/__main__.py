@@ -32,9 +32,9 @@ def main() -> int:
         held = contest.Postgres(pid=server.pid, url=server.url(), large=large)
         found = measure.take(held, rounds=arguments.rounds, seconds=arguments.seconds, progress=progress)
     progress.say()
-    told = report.build(found, about, progress.seconds)
-    print(report.text(told))
-    report.save(told, arguments.json)
+    result = report.build(found, about, progress.seconds)
+    print(report.text(result))
+    report.save(result, arguments.json)
     curve.draw(found.curves, arguments.picture, f"{about['cores']} cores for server, Postgres and load generator")
     print(f"saved: {arguments.json}, {arguments.picture}")
     return 0

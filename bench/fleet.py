@@ -25,7 +25,7 @@ MONTHS = 12
 SETTINGS = {
     "wal_level": "minimal",  # what is filled into a table after TRUNCATE need not be logged
     "max_wal_senders": "0",
-    "fsync": "off",  # the operating system is told to write everything once the server is stopped
+    "fsync": "off",  # the data is synced once the server is stopped
     "max_wal_size": "8GB",
     "shared_buffers": "512MB",
     "maintenance_work_mem": "512MB",

@@ -3,7 +3,7 @@
 The first lines count, over the corpus of the tests and the samples of events: payloads with a secret and how many of
 them leak it, payloads without one and how many of them are changed, members of real events and how many are hidden.
 Then, for pieces that are hard to read: four times the text should take about four times as long; a step whose time grew
-with the square would show as 16. Each text is the piece again and again, as somebody might send who wants to hold up
+with the square would show as 16. Each text is the piece again and again, as an attacker might send to hold up
 the others.
 """
 

@@ -37,7 +37,7 @@ FILLING = {
     **SERVING,
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    "fsync": "off",  # the operating system is told to write everything once the server is stopped
+    "fsync": "off",  # the data is synced once the server is stopped
     "full_page_writes": "off",
     "synchronous_commit": "off",
     "max_wal_size": "8GB",
@@ -100,10 +100,10 @@ def _run(folder: pathlib.Path, rows: int, progress: Progress) -> dict[str, Any]:
     figures = {key: timing.again for key, timing in alone.items()}
     print("\n".join(bars.table(figures, BARS)))
     print("\n".join(["", *_lines("of the VMs alone", alone), "", *_lines("and of their instances", both)]))
-    told = {"sizes": sizes, "fill_seconds": seconds, "proof": proof, "load_after": os.getloadavg()[0]}
-    print("\n".join(["", *_words(about, told)]))
+    result = {"sizes": sizes, "fill_seconds": seconds, "proof": proof, "load_after": os.getloadavg()[0]}
+    print("\n".join(["", *_words(about, result)]))
     timings = {"alone": _plain(alone), "both": _plain(both)}
-    return {"figures": figures, "timings": timings, "machine": about, **told}
+    return {"figures": figures, "timings": timings, "machine": about, **result}
 
 
 def moments(filled: history.History) -> dict[str, datetime.datetime]:
@@ -226,15 +226,15 @@ def _lines(title: str, timings: Mapping[str, Timing]) -> list[str]:
     return lines
 
 
-def _words(about: Mapping[str, Any], told: Mapping[str, Any]) -> list[str]:
-    sizes, settings = told["sizes"], about["postgres"]
-    reads = ", ".join(f"{count:,} x {how}" for how, count in told["proof"].items())
+def _words(about: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+    sizes, settings = result["sizes"], about["postgres"]
+    reads = ", ".join(f"{count:,} x {how}" for how, count in result["proof"].items())
     rows = f"{sizes['rows']:,} versions of {history.MACHINES:,} VMs in {history.MONTHS} months"
     table, indexes = (sizes[name] / 2**30 for name in ("table_bytes", "index_bytes"))
     machine_is = f"{about['cores']} cores ({about['processor']}), Postgres {settings['server_version']}"
-    load = f"load {about['load_before']:.1f} before, {told['load_after']:.1f} after"
+    load = f"load {about['load_before']:.1f} before, {result['load_after']:.1f} after"
     return [
-        f"{rows}: tables {table:.1f} GiB, indexes {indexes:.1f} GiB, filled in {told['fill_seconds']:.0f} s",
+        f"{rows}: tables {table:.1f} GiB, indexes {indexes:.1f} GiB, filled in {result['fill_seconds']:.0f} s",
         f"in the middle: {reads}",
         f"{machine_is}, shared_buffers {settings['shared_buffers']}; {load}",
     ]

@@ -32,13 +32,13 @@ TABLE = f"CREATE TABLE IF NOT EXISTS published ({', '.join(f'{name} text' for na
 def values() -> list[object]:
     """Return the columns of one event: its attributes, or for a whole object what the example's transformer takes."""
     body = flask.request.get_json(silent=True)
-    known: dict[str, object] = {name: flask.request.headers.get(f"ce-{name}") for name in COLUMNS}
+    values: dict[str, object] = {name: flask.request.headers.get(f"ce-{name}") for name in COLUMNS}
     if body:
         guest = body["spec"]["template"]["spec"]
-        known["cpucores"] = guest["domain"]["cpu"]["cores"]
-        known["memory"] = guest["domain"]["memory"]["guest"]
-        known["network"] = guest["networks"][0]["name"]
-    return [known[name] for name in COLUMNS]
+        values["cpucores"] = guest["domain"]["cpu"]["cores"]
+        values["memory"] = guest["domain"]["memory"]["guest"]
+        values["network"] = guest["networks"][0]["name"]
+    return [values[name] for name in COLUMNS]
 
 
 @app.post("/")

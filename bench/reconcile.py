@@ -36,7 +36,7 @@ STOPPED = 5
 SIZED = 7
 """Each seventh VM has its CPUs and memory from an instancetype."""
 DRIFT = {"updated": 300, "deleted": 100, "created": 100}
-"""What happens while no event is heard, 5 % in all."""
+"""What happens while no event arrives, 5 % in all."""
 REPAIRED, CLEAN = 3, 0
 """The command's exit codes."""
 
@@ -115,7 +115,7 @@ def _run(environ: dict[str, str], expected: int, url: str) -> Run:
 
 
 def _compare(url: str, versions: dict[tuple[str, str], int]) -> None:
-    """Raise where the ledger is not as the cluster, or knows no size of a VM."""
+    """Raise where the ledger differs from the cluster, or lacks a size of a VM."""
     with contextlib.closing(psycopg2.connect(url)) as session, session.cursor() as cursor:
         cursor.execute("SELECT namespace, name, resource_version FROM virtual_machines")
         if {(namespace, name): version for namespace, name, version in cursor.fetchall()} != versions:

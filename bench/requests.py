@@ -144,7 +144,7 @@ def _guest() -> dict[str, Any]:
 
 
 def others() -> load.Render:
-    """Kubernetes Events about Pods: what a source of all Events sends, and nobody here wants."""
+    """Kubernetes Events about Pods: a source of all Events sends them, and no capability handles them."""
     body = json.dumps(
         {
             "apiVersion": "v1",

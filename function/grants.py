@@ -1,7 +1,7 @@
-"""What the function's own role may do with the tables, and what it must not be.
+"""The rights of the function's own role on the tables, and the roles that it must not be.
 
 The role that owns the tables runs ``migrate`` and ``prune``. The function logs in as another one, DB_APP_ROLE, that has
-just what it needs: so whoever gets hold of it can neither empty nor drop a table.
+only the rights that it needs: with a stolen password of it, no table can be emptied or dropped.
 """
 
 from __future__ import annotations

@@ -124,9 +124,9 @@ def _sink(configuration: settings.Settings, letters: table.Table | None) -> sink
 
 
 def _guard(part: settings.Callers, api: kubernetes.Kube | None, web: issuer.Web) -> callers.Callers | None:
-    """Return who knows the callers, where they are to be verified.
+    """Return what verifies the callers; None where they are not to be verified.
 
-    Raises :class:`errors.BadSetting` where it is not known by whose keys, or who may send.
+    Raises :class:`errors.BadSetting` where the issuer of their tokens, or the subjects that may send, are unknown.
     """
     if part.audience is None:
         return None

@@ -48,14 +48,14 @@ class Page:
     remaining: int | None
 
 
-def read(resource: kubernetes.Resource, said: Any) -> tuple[Page, str]:
+def read(resource: kubernetes.Resource, answer: Any) -> tuple[Page, str]:
     """Return the page that an answer says, and the token of the next one, '' after the last.
 
     Raises :class:`errors.Unavailable` for what is not a page of this resource.
     """
-    if not isinstance(said, dict) or said.get("kind") != f"{resource.kind}List":
+    if not isinstance(answer, dict) or answer.get("kind") != f"{resource.kind}List":
         raise damaged(resource, f"is not a {resource.kind}List")
-    metadata, items = said.get("metadata"), said.get("items")
+    metadata, items = answer.get("metadata"), answer.get("items")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise damaged(resource, "has no items that are objects")
     if not isinstance(metadata, dict):
@@ -80,7 +80,7 @@ def _version(resource: kubernetes.Resource, metadata: Object) -> int:
 
 
 def _check(resource: kubernetes.Resource, item: Object) -> None:
-    """Raise for an item that is not an object of the resource; a built-in kind is said once, for the list."""
+    """Raise for an item that is not an object of the resource; a built-in kind is named once, by the list."""
     group, _, version = str(item.get("apiVersion", resource.api_version)).rpartition("/")
     if not version or (group, item.get("kind", resource.kind)) != (resource.group, resource.kind):
         raise damaged(resource, "holds an object of another kind")

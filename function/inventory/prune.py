@@ -121,7 +121,7 @@ def add_months(cursor: postgres.Cursor) -> list[str]:
 
 @contextlib.contextmanager
 def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
-    """Yield a cursor of a connection that nobody else prunes over; failures become one sentence for a person."""
+    """Yield a cursor while no other prune runs; a failure becomes one sentence for a person."""
     denied = "the database role may not prune: log in as the owner of the tables, the role that ran `migrate`"
     with postgres_session.for_command(configuration.database.connection(), NEEDS, denied=denied) as session:
         if not session.alone(LOCK_NUMBER):
@@ -130,7 +130,7 @@ def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
             with session.cursor() as cursor:
                 yield cursor
         except errors.Locked as exc:
-            raise errors.Locked("somebody else holds a lock on the tables: run it again later") from exc
+            raise errors.Locked("another session holds a lock on the tables: run it again later") from exc
 
 
 def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Pruned, talk: progress.Progress) -> None:
@@ -138,8 +138,8 @@ def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Prune
     portion, after, count = portions.Portion(), [""] * KEY[kind], 0
     [(most,)] = SQL.run(cursor, f"count_{kind}")
     while True:
-        known = {**cuts, "after": after, "batch": portion.begin(), "dry_run": done.dry_run}
-        keys = _prune_some(cursor, kind, known, done)
+        parameters = {**cuts, "after": after, "batch": portion.begin(), "dry_run": done.dry_run}
+        keys = _prune_some(cursor, kind, parameters, done)
         if not keys:
             break
         portion.end()
@@ -148,16 +148,16 @@ def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Prune
         talk.at(HISTORIES[kind], count, most)
 
 
-def _prune_some(cursor: postgres.Cursor, kind: str, known: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
+def _prune_some(cursor: postgres.Cursor, kind: str, parameters: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
     """Drop what goes of the next machines, in one transaction; return their keys."""
     cursor.execute("BEGIN")
-    keys = SQL.run(cursor, f"next_{kind}", known)
+    keys = SQL.run(cursor, f"next_{kind}", parameters)
     if keys:
-        known = {**known, "first": list(keys[0]), "last": list(keys[-1])}
+        parameters = {**parameters, "first": list(keys[0]), "last": list(keys[-1])}
         if not done.dry_run:
-            SQL.run(cursor, f"lock_range_{kind}", known)
-        [(old,)] = SQL.run(cursor, f"drop_old_{kind}", known)
-        [(redundant,)] = SQL.run(cursor, f"drop_redundant_{kind}", known)
+            SQL.run(cursor, f"lock_range_{kind}", parameters)
+        [(old,)] = SQL.run(cursor, f"drop_old_{kind}", parameters)
+        [(redundant,)] = SQL.run(cursor, f"drop_redundant_{kind}", parameters)
         done.old += old
         done.redundant += redundant
     cursor.execute("COMMIT")
