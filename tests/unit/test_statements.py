@@ -89,8 +89,12 @@ MACHINES_ALONE = (
 """What only a machine's state takes along: what its instance says, and what its instancetype says."""
 WORDS = {"vm_runtime_history": "vm_history", "vm_runtime": "vm_state", "instance": "machine"}
 TWINS = [name for name in STATEMENTS if name.replace("machine", "instance") in set(STATEMENTS) - {name}]
-READ_BY_KEY = {"known_machine", "missing_machines", "doubtful_machines"}
-"""Their keys differ in more than a column: several instances have one name, and each is after another."""
+READ_BY_KEY = {
+    *("known_machine", "missing_machines", "doubtful_machines", "forget_machines", "forget_histories_of_machines"),
+    "not_free_machines",
+}
+"""Their keys differ in more than a column: several instances have one name, each is after another, and a writer of an
+instance locks its machine besides."""
 
 
 def shape(name: str, family: str) -> str:

@@ -1,5 +1,5 @@
--- What takes a cluster out: lock_some_machines, forget_histories_of_machines and forget_machines in transactions of some
--- machines each, the same for instances, and then the rest in one. A test holds that no table is left out.
+-- What takes a cluster out: lock_some_machines, forget_histories_of_machines and forget_machines in transactions of
+-- some machines each, the same for instances, and then the rest in one. A test holds that no table is left out.
 
 -- count_cluster (cluster)
 -- Returns how long ago something was stored from the cluster, and how many rows it has: machines and their versions,
