@@ -14,21 +14,21 @@ from function.inventory import forget
 from function.settings import variables
 
 HELP = """\
-All that is stored under the name goes: virtual machines, instances, both histories, reconciles, and what the health
-knows. It does not come back. It goes in portions, so that other clusters' events do not wait; a run that is stopped can
-be run again. Stop the cluster's source and its reconcile first, and take its name out of CLUSTERS: an event that comes
-later would begin it anew.
+It deletes all rows of the cluster, and nothing brings them back: virtual machines, instances, both histories,
+reconciles, and the rows that the health reads. It deletes in portions, so that other clusters' events do not wait. A
+run that is stopped can be run again. Stop the cluster's source and its reconcile first, and remove its name from
+CLUSTERS: a later event would begin it anew.
 
 It deletes what the function may not delete, so it logs in as the tables' owner, the role that ran migrate.
 
 exit codes:
-  0  the cluster is out, or --dry-run counted what would go
+  0  the cluster was removed, or --dry-run counted its rows
   1  refused or failed, and a sentence says why: nothing is stored under the name, something was stored from it within
-     the last day, a reconcile of it is running, or the database is away or refuses the role
+     the last day, a reconcile of it is running, or the database cannot be used or refuses the role
   2  an argument is wrong
 
 examples:
-  python -m function forget-cluster east --dry-run   how much is there of it?
+  python -m function forget-cluster east --dry-run   how many rows does it have?
   python -m function forget-cluster east
   python -m function forget-cluster east --force     though something was stored from it within the last day
 """
@@ -49,10 +49,10 @@ class Name(click.ParamType[str]):
 
 @click.command(epilog=output.as_written(f"{HELP}\n{output.DATABASE_HELP}"))
 @click.argument("cluster", type=Name())
-@click.option("--dry-run", is_flag=True, help="Say how much would go; delete nothing.")
+@click.option("--dry-run", is_flag=True, help="Print how many rows would be deleted; delete nothing.")
 @click.option("--force", is_flag=True, help="Also where something was stored from it within the last day.")
 def command(cluster: str, *, dry_run: bool, force: bool) -> None:
-    """Take the cluster of that name out of the ledger whole."""
+    """Remove a cluster and all its rows from the ledger."""
     bars = output.Bars()
     try:
         done = forget.run(output.configuration(), cluster, dry_run=dry_run, force=force, talk=bars)

@@ -80,7 +80,7 @@ def _connected(configuration: settings.Settings, cluster: str) -> Iterator[postg
             with session.cursor() as cursor:
                 yield cursor
         except errors.Locked as exc:
-            raise errors.Locked("somebody else holds a lock on the cluster's rows: run it again later") from exc
+            raise errors.Locked("another session holds a lock on the cluster's rows: run it again later") from exc
 
 
 def _counts(cursor: postgres.Cursor, cluster: str, *, force: bool) -> dict[str, int]:
