@@ -804,6 +804,20 @@ def test_machines_that_never_were_do_not_make_a_run_refuse(
     assert again().outcome == "clean"
 
 
+def test_a_first_dry_run_comes_to_what_the_first_run_comes_to(
+    api: api_server.ApiServer, again: Reconcile, liar: Liar, query: Query
+) -> None:
+    """Machines that live by untrue versions alone make neither of them refuse, though there is no list before them."""
+    api.create(machines.vm("web"))
+    for number in range(30):
+        liar.claim("add", machines.vm(f"ghost-{number}"))
+    foretold = again(dry_run=True)
+    done = again()
+    assert (foretold.outcome, foretold.error, foretold.corrected) == ("repaired", None, 30)
+    assert (done.outcome, done.error, done.corrected) == ("repaired", None, 30)
+    assert names(query) == ["web"]
+
+
 def test_machines_that_a_list_contained_still_make_a_run_refuse(
     api: api_server.ApiServer, again: Reconcile, teller: Teller, liar: Liar, query: Query
 ) -> None:
