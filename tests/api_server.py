@@ -5,8 +5,8 @@
     with api_server.running() as api:                     # or ApiServer().start() ... .stop(), for a process of its own
         made = api.create(machines.vm("web"))             # what the watch would have said: step and object
         api.update(kubernetes.VMS, "shop", "web", {"status": {"printableStatus": "Running"}})      # a merge patch
-        gone = api.delete(kubernetes.VMS, "shop", "web")        # gone.object has the deletion's own resourceVersion
-        api.objects(kubernetes.VMS)                             # {(namespace, name): object}: the truth
+        gone = api.delete(kubernetes.VMS, "shop", "web")  # gone.object has the deletion's own resourceVersion
+        api.objects(kubernetes.VMS)                       # {(namespace, name): object}: the truth
         settings = settings.Settings.from_env({"KUBECONFIG": api.kubeconfig(tmp_path)})
 
 What can go wrong with lists, each once (``times``), counted from the call on, for every resource or just ``of`` one::
