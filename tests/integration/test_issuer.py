@@ -119,7 +119,7 @@ def test_an_issuer_must_call_itself_by_its_url(site: token_issuer.Web, web: issu
 def test_keys_are_read_over_https_alone(url: str, site: token_issuer.Web, web: issuer.Web) -> None:
     """Whatever the issuer's document says."""
     site.keys_at = url
-    with pytest.raises(errors.Unavailable, match="no https URL"):
+    with pytest.raises(errors.Unavailable, match="not an https URL"):
         issuer.of_url(site.url, web.document)
 
 
