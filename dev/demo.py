@@ -57,7 +57,7 @@ class Cluster:
         except urllib.error.HTTPError as exc:
             raise SystemExit(f"the receiver answered {exc.code}: {exc.read().decode()}") from None
         except OSError:
-            raise SystemExit("the receiver is not running: start it with `make run` in another terminal") from None
+            raise SystemExit(f"no receiver answers at {self._url}: give `make demo` the PORT of `make run`") from None
 
 
 def machine(name: str, **spec: Any) -> Json:
