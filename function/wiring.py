@@ -20,7 +20,7 @@ from function.inventory.mapping import trimmed
 from function.inventory.storage import refusals
 from function.scaling import capability as scaling
 from function.vsphere import capability as vsphere
-from function.web import app, callers, cloudevents, routing
+from function.web import app, callers, cloudevents, intake, routing
 
 NOT_CONFIGURED = "not configured"
 
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 class Service:
     """The application (``app``), and what it holds open.
 
-    configuration: what it was built from. guard: knows who may send; None lets everybody. letters: the dead letters
-    that are kept; None without a database.
+    configuration: what it was built from. door: takes requests in. letters: the dead letters that are kept; None
+    without a database.
     """
 
     def __init__(self, configuration: settings.Settings) -> None:
@@ -51,12 +51,12 @@ class Service:
         router = routing.Router({"inventory": ledger, "scaling": notices, "vsphere": self._operations})
         refused = self._ledger.refusals.count if self._ledger else None
         web = issuer.Web(configuration.callers.ca_file)
-        self.guard = _guard(configuration.callers, self._api, web)
+        self.door = intake.Intake(configuration.receiver, _guard(configuration.callers, self._api, web))
         self._router = router
         self.letters = _letters(configuration.dead_letters, self._database)
         dead_letters = _sink(configuration, self.letters)
         self.app = app.create_app(
-            configuration, router, self.states, guard=self.guard, refused=refused, dead_letters=dead_letters
+            configuration, router, self.states, door=self.door, refused=refused, dead_letters=dead_letters
         )
         self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
         self._open = contextlib.ExitStack()  # closes the last one first
@@ -72,7 +72,7 @@ class Service:
             "ledger": self._ledger.state(database_state) if self._ledger else NOT_CONFIGURED,
             "kubernetes": self._api.state() if self._api else NOT_CONFIGURED,
             "operations": self._operations.state(),
-            "callers": self.guard.state() if self.guard else NOT_CONFIGURED,
+            "callers": self.door.guard.state() if self.door.guard else NOT_CONFIGURED,
         }
 
     def handle(self, document: bytes) -> None:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from function import errors, events, settings
+from function import errors, events, settings, turns
 from function.clients import kubernetes, postgres
 from function.inventory import references
 from function.inventory.mapping import flat, instance, versions, vm
@@ -86,7 +86,7 @@ class Ledger:
         for kind, commits in self._groups:
             chosen = [change for change in changes if change is not None and isinstance(change.row, kind)]
             if chosen:
-                for change, outcome in zip(chosen, commits.submit(chosen), strict=True):
+                for change, outcome in zip(turns.shared(chosen), commits.submit(chosen), strict=True):
                     done[id(change)] = outcome.value
                     _warn(change, outcome)
         return [done.get(id(change), FOREIGN) for change in changes]

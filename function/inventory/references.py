@@ -35,7 +35,7 @@ _RESOURCES = {vm.KIND: kubernetes.VMS, instance.KIND: kubernetes.VMIS}
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """An event that names an object, and which."""
+    """An event that names an object, without its data, and which object that is."""
 
     event: events.Event
     kind: str

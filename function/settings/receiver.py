@@ -31,6 +31,12 @@ class Receiver(variables.Part):
         default=2 * 2**20,
         doc="Largest request body, in bytes; above it: 413.",
     )
+    max_inflight_bytes: int = variables.variable(
+        "MAX_INFLIGHT_BYTES",
+        variables.whole(2**20, 2**40),
+        default=64 * 2**20,
+        doc="Memory that the large requests in flight of one process may take, in bytes; beyond it: 503.",
+    )
     debug: bool = variables.variable(
         "FUNCTION_DEBUG",
         variables.flag,

@@ -244,6 +244,10 @@ def _text(value: Any, what: str, longest: int) -> str | None:
     return value.strip()
 
 
+MOST_PARTS = 20_000
+"""Of an XML document, each of which is a call; vCenter's events have some hundreds."""
+
+
 class _Tree:
     """Builds an object from XML: a member for each child element by its name without prefix, the first of each name.
 
@@ -253,16 +257,19 @@ class _Tree:
     def __init__(self) -> None:
         self.root: Any = None
         self._open: list[tuple[dict[str, Any], list[str]]] = []
+        self._parts = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Begin an element; its attributes, such as a reference's type, are not needed."""
         del name, attributes
+        self._count()
         if len(self._open) > 64:
             raise errors.BadEvent("the data is XML that is nested too deep")
         self._open.append(({}, []))
 
     def text(self, text: str) -> None:
         """Take a piece of text."""
+        self._count()
         self._open[-1][1].append(text)
 
     def end(self, name: str) -> None:
@@ -273,6 +280,11 @@ class _Tree:
             self._open[-1][0].setdefault(name.rpartition(":")[2], value)
         else:
             self.root = value
+
+    def _count(self) -> None:
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise errors.TooLarge(f"the data is XML of more than {MOST_PARTS} elements and lines")
 
     def declaration(self, *_: Any) -> None:
         """Refuse a document type: vCenter's producers send none."""

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import flask
 import werkzeug.exceptions
 
-from function import errors, events, logs, settings
-from function.inventory.mapping import shapes, vm
-from function.web import cloudevents, routing
+from function import errors, events, settings, turns
+from function.web import budget, cloudevents, event_log, intake, routing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,8 +40,11 @@ STATUSES: dict[type[errors.VmledgerError], int] = {
 }
 """The status of each error, and of what stands below it in the tree."""
 
-SHAPES = {vm.KIND: shapes.MACHINE}
-"""Of the objects of these kinds only what is looked at is read; the echo shows them whole."""
+BATCH_VALUE_BYTES = 150
+"""What a value in a batch's JSON takes of memory, from its Python object to the row that is to be written; measured.
+
+A single event is prepared in one go, and then what it said is gone; a batch lets others run meanwhile.
+"""
 
 Answer = tuple[str, int, dict[str, str]]
 
@@ -52,37 +54,40 @@ def create_app(
     router: routing.Router,
     states: Any,
     *,
-    guard: callers.Callers | None = None,
+    door: intake.Intake,
     refused: Callable[[], None] | None = None,
     dead_letters: sink.Sink | None = None,
 ) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name.
 
-    guard: knows who may send; None lets everybody.
+    door: takes the requests in.
     refused: called for each request that is refused for what it sent; it takes no time and raises nothing.
     dead_letters: keeps those that POST /echo receives.
     """
     app = flask.Flask("function", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect to the path with one slash would end as a dead letter
     printer = _printer(configuration.echo)
-    most = configuration.receiver.max_event_bytes
 
     def receive(environ: WSGIEnvironment) -> flask.Response | None:
         started = time.perf_counter()
-        batch: Sequence[events.Event] = ()
+        subjects: Sequence[event_log.Subject] = ()
         try:
-            admit(guard, environ)
-            body = read_body(environ, most)
-            batch = _read(environ, body, printer() if configuration.receiver.debug else None)
-            outcomes = router.handle(batch)
+            with door.memory.share() as share:
+                body = door.body(environ, share)
+                with share.turn():
+                    batch = _read(environ, body, share, printer() if configuration.receiver.debug else None)
+                    subjects = [event_log.subject(event) for event in turns.shared(batch)]
+                    plan = router.prepare(batch)
+                    del body, batch  # they take more memory than what is to be done
+                outcomes = router.perform(plan)
         except errors.VmledgerError as exc:
-            status = status_of(exc)
             if refused and not isinstance(exc, (errors.Unavailable, errors.NotAdmitted)):
                 refused()
-            _log_failure(batch, status, str(exc), started)
-            return _error(status, str(exc))
-        for event, outcome in zip(batch, outcomes, strict=True):
-            _log_event(event, 204, outcome, started)
+            return failure(exc, started, subjects)
+        for each, outcome in zip(turns.shared(subjects), outcomes, strict=True):
+            # A source may send every Event of a cluster: what is not for us is no news.
+            level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
+            event_log.handled(each, outcome, started, level)
         return None
 
     def receive_view() -> flask.Response:
@@ -96,7 +101,7 @@ def create_app(
 
     for path, view, methods in (
         ("/", receive_view, ["POST"]),
-        _echo(configuration.echo, most, printer, guard, dead_letters),
+        _echo(configuration.echo, door, printer, dead_letters),
         ("/health/liveness", liveness, ["GET"]),
         ("/health/readiness", readiness, ["GET"]),
     ):
@@ -142,11 +147,7 @@ def _printer(part: settings.Echo) -> Callable[[], echo.Echo]:
 
 
 def _echo(
-    part: settings.Echo,
-    most: int,
-    printer: Callable[[], echo.Echo],
-    guard: callers.Callers | None,
-    dead_letters: sink.Sink | None,
+    part: settings.Echo, door: intake.Intake, printer: Callable[[], echo.Echo], dead_letters: sink.Sink | None
 ) -> tuple[str, Any, list[str]]:
     """Return the route of the echo: its path, its view and its methods."""
 
@@ -154,14 +155,16 @@ def _echo(
         started = time.perf_counter()
         environ = flask.request.environ
         try:
-            admit(guard, environ)
-            batch = _read(environ, read_body(environ, most), printer(), dead_letters)
+            with door.memory.share() as share:
+                body = door.body(environ, share)
+                with share.turn():
+                    batch = _read(environ, body, share, printer(), dead_letters)
+                    subjects = [event_log.subject(event) for event in turns.shared(batch)]
+                    del body, batch
         except errors.VmledgerError as exc:
-            status = status_of(exc)
-            _log_failure((), status, str(exc), started)
-            return _error(status, str(exc))
-        for event in batch:
-            _log_event(event, 204, "echoed", started)
+            return failure(exc, started)
+        for each in turns.shared(subjects):
+            event_log.handled(each, "echoed", started, logging.INFO)
         return _DONE
 
     def closed() -> flask.Response:
@@ -171,11 +174,17 @@ def _echo(
 
 
 def _read(
-    environ: Mapping[str, Any], body: bytes, printer: echo.Echo | None, dead_letters: sink.Sink | None = None
+    environ: Mapping[str, Any],
+    body: bytes,
+    share: budget.Share,
+    printer: echo.Echo | None,
+    dead_letters: sink.Sink | None = None,
 ) -> Sequence[events.Event]:
     """Return the request's events, printed where there is a printer, as is a body that holds none."""
     try:
-        batch = cloudevents.from_wsgi(environ, body, {} if printer else SHAPES)
+        if cloudevents.is_batch(environ):
+            share.hold(events.values(body) * BATCH_VALUE_BYTES)
+        batch = cloudevents.from_wsgi(environ, body, _whole if printer else routing.shape)
     except errors.BadEvent as exc:
         if printer:
             attributes = _attributes(environ)
@@ -183,7 +192,7 @@ def _read(
             if dead_letters:
                 dead_letters.body(attributes, line)
         raise
-    printed = [(event, printer.event(event)) for event in batch] if printer else []
+    printed = [(event, printer.event(event)) for event in turns.shared(batch)] if printer else []
     if dead_letters:
         dead_letters.events(printed)
     return batch
@@ -197,44 +206,27 @@ def _attributes(environ: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
-def admit(guard: callers.Callers | None, environ: Mapping[str, Any]) -> None:
-    """Return where the caller may send; raise what :meth:`callers.Callers.check` does where it may not."""
-    if guard is not None:
-        guard.check(environ.get("HTTP_AUTHORIZATION", ""))
-
-
 def refusal(guard: callers.Callers, authorization: str) -> flask.Response | None:
     """Return the answer for a caller that may not send, None for one that may: for a door that reads bodies itself."""
     started = time.perf_counter()
     try:
         guard.check(authorization)
     except errors.VmledgerError as exc:
-        status = status_of(exc)
-        _log_failure((), status, str(exc), started)
-        return _error(status, str(exc))
+        return failure(exc, started)
     except Exception as exc:  # what _events_first would take
         return _bug(exc)
     return None
 
 
-def read_body(environ: Mapping[str, Any], most: int) -> bytes:
-    """Return the request's body; raise :class:`errors.TooLarge` for more than ``most`` bytes.
+def _whole(_: object) -> None:
+    """Let an event's data be read as it is: the echo shows all of it."""
 
-    Flask would read nothing of a chunked body behind hypercorn, which does not say that its input ends.
-    """
-    announced = int(environ.get("CONTENT_LENGTH") or -1)  # the server has checked that it is a number
-    try:
-        body: bytes = environ["wsgi.input"].read(most + 1 if announced < 0 else announced) if announced <= most else b""
-    except TimeoutError as exc:
-        raise errors.TooSlow("the request's body did not come to its end in time") from exc
-    except Exception as exc:  # each server has errors of its own for a body that is broken
-        raise errors.BadEvent("the request's body cannot be read to its end") from exc
-    if max(announced, len(body)) > most:
-        raise errors.TooLarge(f"the request is larger than MAX_EVENT_BYTES, {most} bytes")
-    if len(body) < announced:
-        # Without its body, the headers of a whole object would pass for a flat event.
-        raise errors.BadEvent(f"the request's body ends after {len(body)} of {announced} bytes")
-    return body
+
+def failure(exc: errors.VmledgerError, started: float, subjects: Sequence[event_log.Subject] = ()) -> flask.Response:
+    """Log that a request was refused or put off, and return the answer."""
+    status = status_of(exc)
+    event_log.failed(subjects, status, str(exc), started)
+    return _error(status, str(exc))
 
 
 def status_of(exc: errors.VmledgerError) -> int:
@@ -276,7 +268,7 @@ def _http_error(exc: werkzeug.exceptions.HTTPException) -> flask.Response:
             response = _error(422, f"there is no {errors.shown(flask.request.path)} here: send events as POST /")
         case _:
             response = _error(exc.code or 400, exc.name.lower())
-    _log_failure((), response.status_code, json.loads(response.get_data())["error"], None)
+    event_log.failed((), response.status_code, json.loads(response.get_data())["error"])
     return response
 
 
@@ -284,40 +276,3 @@ def _bug(exc: Exception) -> flask.Response:
     """Answer what nobody expected: our trouble, so the event is sent again, and the traceback goes to the log only."""
     log.error("unexpected error", extra={"action": "request.failed"}, exc_info=exc)
     return _error(503, errors.UNEXPECTED)
-
-
-def _log_event(event: events.Event, status: int, outcome: str, started: float) -> None:
-    # A source may send every Event of a cluster: what is not for us is not worth a line.
-    level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
-    if not log.isEnabledFor(level):
-        return
-    fields = {
-        "action": "event.handled",
-        "type": event.type,
-        "object": _object(event),
-        "id": event.id,
-        "status": status,
-        "ms": round((time.perf_counter() - started) * 1000, 1),
-    }
-    logs.tell(log, level, outcome, fields)
-
-
-def _object(event: events.Event) -> str | None:
-    """Name the Kubernetes object that the event is about, where it says that."""
-    name = event.name
-    return f"{event.namespace or ''}/{name}" if name else None
-
-
-def _log_failure(batch: Sequence[events.Event], status: int, sentence: str, started: float | None) -> None:
-    first = batch[0] if len(batch) == 1 else None
-    log.warning(
-        sentence,
-        extra={
-            "action": "event.deferred" if status in (408, 503) else "event.refused",
-            "type": first.type if first else None,
-            "object": _object(first) if first else None,
-            "id": first.id if first else None,
-            "status": status,
-            "ms": None if started is None else round((time.perf_counter() - started) * 1000, 1),
-        },
-    )

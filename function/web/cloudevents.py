@@ -14,16 +14,18 @@ import binascii
 import functools
 import re
 import urllib.parse
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypedDict
 
+import msgspec
 from cloudevents.core import exceptions
 from cloudevents.core.v1 import event as sdk
 
-from function import errors, events
+from function import errors, events, turns
 from function.web import heads
 
-_WHOLE: Mapping[str, events.Shape] = {}
+Choice = Callable[[Mapping[str, Any]], events.Shape | None]
+_BATCH = "application/cloudevents-batch"
 _REQUIRED = ("specversion", "id", "source", "type")
 _CORE = frozenset((*_REQUIRED, "subject", "time", "datacontenttype", "dataschema"))
 """The context attributes of the specification itself; any other is an extension."""
@@ -37,21 +39,39 @@ _JSON_TYPE = re.compile(r"[^/;\s]+/(?:[^/;\s]+\+)?json\s*(?:;|$)", re.IGNORECASE
 _TEXT_TYPE = re.compile(r"text/|[^/;\s]+/(?:[^/;\s]+\+)?xml\s*(?:;|$)", re.IGNORECASE)
 
 
-def from_wsgi(
-    environ: Mapping[str, Any], body: bytes, shapes: Mapping[str, events.Shape] = _WHOLE
-) -> list[events.Event]:
+class _Wrapped(TypedDict, total=False):
+    """What tells that data is an event itself, see :func:`unwrapped`; nothing of it is decoded."""
+
+    specversion: msgspec.Raw
+
+
+UNREAD: events.Shape = msgspec.json.Decoder(_Wrapped)
+"""Reads nothing of an event's data, unless it is an event itself."""
+_ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _whole(_: object) -> None:
+    """Read all of an event's data."""
+
+
+def is_batch(environ: Mapping[str, Any]) -> bool:
+    """Whether a request is in batched mode."""
+    return (environ.get("CONTENT_TYPE") or "").lstrip().lower().startswith(_BATCH)
+
+
+def from_wsgi(environ: Mapping[str, Any], body: bytes, shape: Choice = _whole) -> list[events.Event]:
     """Read the events of one request: one in binary and structured mode, any number in batched mode.
 
     The mode is decided by Content-Type first; ce- headers of a structured request are ignored.
     A body without both is tried as a structured event, which is how people post a file with curl.
 
-    shapes: by the attribute ``kind``, what is read of binary mode's data; all of it for the other kinds.
+    shape: returns, by the attributes, what is read of binary mode's data: all of it for None.
     """
     content_type: str = environ.get("CONTENT_TYPE") or ""
     if "," in content_type and "," in _QUOTED.sub("", content_type):
         raise errors.BadEvent("the header Content-Type names more than one type: it may be there once, with one")
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type.startswith("application/cloudevents-batch"):
+    if media_type.startswith(_BATCH):
         return _batch(media_type, body)
     if media_type.startswith("application/cloudevents"):
         _check_format(media_type)
@@ -60,7 +80,7 @@ def from_wsgi(
     if attributes:
         if environ.get(heads.REPEATED):
             raise errors.BadEvent(f"the header {environ[heads.REPEATED]} is there more than once")
-        return [_binary(attributes, content_type, body, shapes.get(attributes.get("kind", "")))]
+        return [_binary(attributes, content_type, body, shape(attributes))]
     if not body:
         raise errors.BadEvent("not a CloudEvent: there are no ce- headers and no body")
     return [_structured(_document(body, "not a CloudEvent: there are no ce- headers, and the body"))]
@@ -105,7 +125,7 @@ def _batch(media_type: str, body: bytes) -> list[events.Event]:
     if not isinstance(documents, list):
         raise errors.BadEvent("the body is not a batch: it is JSON, but no array")
     batch = []
-    for position, document in enumerate(documents):
+    for position, document in enumerate(turns.shared(documents)):
         try:
             if not isinstance(document, dict):
                 raise errors.BadEvent("not a CloudEvent: no JSON object")
@@ -178,6 +198,10 @@ def _binary(attributes: dict[str, Any], content_type: str, body: bytes, shape: e
 def _content(content: bytes, content_type: str, shape: events.Shape | None = None) -> events.Json | str | bytes:
     """Read data by its content type: JSON or refused; text where it is text; else as it is."""
     if _JSON_TYPE.match(content_type):
+        if shape is UNREAD:
+            if _holds_no_event(content):
+                return None
+            shape = None
         return events.parse_json(content, "the data", shape)
     if _TEXT_TYPE.match(content_type):
         try:
@@ -185,6 +209,18 @@ def _content(content: bytes, content_type: str, shape: events.Shape | None = Non
         except UnicodeDecodeError:
             return content
     return content
+
+
+def _holds_no_event(content: bytes) -> bool:
+    """Whether data is JSON, and no event itself; where it is wrong, :func:`events.parse_json` says how."""
+    try:
+        content.decode()  # text that is left out is not decoded, and must be UTF-8 nevertheless
+        try:
+            return "specversion" not in UNREAD.decode(content)
+        except msgspec.ValidationError:  # JSON, and no object
+            return bool(_ANYTHING.decode(content))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _header(name: str, value: str) -> str:

@@ -17,7 +17,7 @@ import gevent.socket
 import gunicorn.http.errors
 import gunicorn.http.unreader
 
-from function.web import heads
+from function.web import bodies, heads
 
 TURN_SECONDS = 0.005
 """How long one turn of the event loop may last before whoever reads lets the others run."""
@@ -44,15 +44,14 @@ class Limits:
     """What a sender may take.
 
     most_line: bytes of the request line. most_fields: header lines. idle_seconds: from one request to the next.
-    head_seconds: from the first byte of a request to the end of its head. body_seconds: from there to the end of its
-    body; with what the database may take, below the Service's timeout.
+    head_seconds: from the first byte of a request to the end of its head. body_seconds: from there to that of its body.
     """
 
     most_line: int
     most_fields: int
     idle_seconds: float
     head_seconds: float = 10.0
-    body_seconds: float = 30.0
+    body_seconds: float = bodies.SECONDS
 
 
 class Connection(gunicorn.http.unreader.SocketUnreader):  # type: ignore[misc]  # gunicorn is not typed
@@ -78,7 +77,8 @@ class Connection(gunicorn.http.unreader.SocketUnreader):  # type: ignore[misc]  
         Raises TimeoutError where it does not begin in time, :class:`TooSlow` where it does not end in time, gunicorn's
         errors where it is too large or breaks off.
         """
-        give_way()
+        if self.answered:
+            gevent.sleep(0)  # others that wait for what this one had, such as the database, come first
         self.is_idle = True
         try:
             data = self.take_buffered()

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import flask
 
-from function import wiring
-from function.web import app, heads
+from function import errors, wiring
+from function.web import app, bodies, budget, heads
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -27,6 +28,8 @@ THREADS = 64
 
 asyncio's own number is four more than there are cores: so many that wait for a locked row would keep all others out.
 """
+COPIES = 3
+"""Of a body, which hypercorn's middleware holds besides the one that the application reads."""
 CHECKS = 4
 """Callers that are verified at once, or wait for the issuer's keys, each on a thread; the others wait for those."""
 
@@ -59,9 +62,18 @@ class Function:
         if refusal is not None:
             await _answer(refusal, send)
             return
-        body = await self._body(plain, receive)
-        if body is not None:
-            await self._asgi(plain, _given(body), send)
+        started = time.perf_counter()
+        with self._service.door.memory.share() as share:
+            try:
+                async with asyncio.timeout(bodies.SECONDS):
+                    body = await self._body(plain, receive, share)
+            except TimeoutError:
+                await _answer(app.failure(bodies.too_slow(), started), send)
+            except errors.Unavailable as exc:
+                await _answer(app.failure(exc, started), send)
+            else:
+                if body is not None:
+                    await self._asgi(plain, _given(body), send)
 
     def alive(self) -> tuple[bool, str]:
         """Answer GET /health/liveness."""
@@ -78,7 +90,7 @@ class Function:
 
     async def _refusal(self, scope: Message) -> flask.Response | None:
         """Return the answer for a caller that may not send, before its body is read; the application checks it too."""
-        guard = self._service.guard
+        guard = self._service.door.guard
         if guard is None or scope["method"] != "POST" or scope["path"] not in self._events:
             return None
         shown = b",".join(value for name, value in scope["headers"] if name == b"authorization").decode("latin-1")
@@ -87,20 +99,21 @@ class Function:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._checks, app.refusal, guard, shown)
 
-    async def _body(self, scope: Message, receive: Receive) -> bytes | None:
+    async def _body(self, scope: Message, receive: Receive, share: budget.Share) -> bytes | None:
         """Read the body, or just so much that the application sees it is too large; None where it breaks off."""
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if int(announced) > self._most:
             return b""
-        body = b""
+        body = bytearray()
         while len(body) <= self._most:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
+            share.hold(COPIES * len(message.get("body", b"")))
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        return body
+        return bytes(body)
 
 
 async def _answer(response: flask.Response, send: Send) -> None:

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from function import errors, events
+import msgspec
+
+from function import errors, events, turns
+from function.inventory.mapping import shapes, vm
 from function.vsphere import maintenance
 from function.web import cloudevents
 
@@ -48,6 +51,25 @@ TYPES = {
 """CloudEvents by their type: which table decides next."""
 
 
+SHAPES = {vm.KIND: shapes.MACHINE}
+"""Of the objects of these kinds only what is looked at is read."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is to be done for the events of a request: by capability, each event's position and what was prepared."""
+
+    events: int
+    work: Mapping[str, Sequence[tuple[int, Any]]]
+
+
+def shape(attributes: Mapping[str, Any]) -> events.Shape | None:
+    """Return what is to be read of an event's data, by its attributes alone: nothing where it is not for us."""
+    if attributes.get("type", "") in TYPES:
+        kind = attributes.get("kind", "")
+        return SHAPES.get(kind) if not kind or kind in KINDS else cloudevents.UNREAD
+    return None if _by_type(attributes.get("type", "")) else cloudevents.UNREAD
+
+
 class Router:
     """Gives each event to the capability that it is for; capabilities: by the names in the tables above."""
 
@@ -55,14 +77,16 @@ class Router:
         self._capabilities = capabilities
 
     def handle(self, batch: Sequence[events.Event]) -> list[str]:
-        """Return what became of each event, in a word.
+        """Return what became of each event, in a word; raise as :meth:`prepare` and :meth:`perform` do."""
+        return self.perform(self.prepare(batch))
 
-        Raises the error of the first event that cannot be handled, with its place where there are several; then, but
-        for what a capability had done before another one failed, nothing of the batch is done.
+    def prepare(self, batch: Sequence[events.Event]) -> Plan:
+        """Return what is to be done for some events.
+
+        Raises the error of the first event that cannot be handled, with its place where there are several.
         """
-        outcomes = [NOT_FOR_US] * len(batch)
         work: dict[str, list[tuple[int, Any]]] = {}
-        for position, event in enumerate(batch):
+        for position, event in enumerate(turns.shared(batch)):
             try:
                 inner = cloudevents.unwrapped(event)
                 name = _capability(inner)
@@ -73,7 +97,16 @@ class Router:
                 raise type(exc)(f"event {position} of the batch (id {errors.shown(event.id)}): {exc}") from exc
             if name and prepared is not None:
                 work.setdefault(name, []).append((position, prepared))
-        for name, items in work.items():
+        return Plan(len(batch), work)
+
+    def perform(self, plan: Plan) -> list[str]:
+        """Do it; return what became of each event, in a word.
+
+        Raises where any of it was not done; then, but for what a capability had done before another one failed, nothing
+        of it is.
+        """
+        outcomes = [NOT_FOR_US] * plan.events
+        for name, items in plan.work.items():
             done = self._capabilities[name].perform([prepared for _, prepared in items])
             for (position, _), outcome in zip(items, done, strict=True):
                 outcomes[position] = outcome
@@ -82,7 +115,9 @@ class Router:
 
 def _capability(event: events.Event) -> str | None:
     table = TYPES.get(event.type)
-    if table is None:
-        prefixed = (name for prefix, name in PREFIXES.items() if event.type.startswith(prefix))
-        return NAMED.get(event.type) or next(prefixed, None)
-    return table.get(event.kind or "")
+    return _by_type(event.type) if table is None else table.get(event.kind or "")
+
+
+def _by_type(kind: str) -> str | None:
+    prefixed = (name for prefix, name in PREFIXES.items() if kind.startswith(prefix))
+    return NAMED.get(kind) or next(prefixed, None)

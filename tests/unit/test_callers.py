@@ -22,7 +22,7 @@ from hypothesis import strategies
 
 from function import errors, settings
 from function.clients import issuer
-from function.web import app, callers, routing
+from function.web import app, callers, intake, routing
 from tests import token_issuer
 
 RSA = token_issuer.rsa_key()
@@ -563,9 +563,9 @@ def test_any_document_of_keys_gives_keys_or_503(entry: dict[str, Any]) -> None:
 def answered(door: callers.Callers | None, shown: dict[str, str]) -> tuple[int, int]:
     """Send an event that is not for us; return the status, and how many dead letters were counted."""
     dead_letters: list[None] = []
-    built = app.create_app(
-        settings.Settings(), routing.Router({}), dict, guard=door, refused=lambda: dead_letters.append(None)
-    )
+    part = settings.Settings()
+    taken = intake.Intake(part.receiver, door)
+    built = app.create_app(part, routing.Router({}), dict, door=taken, refused=lambda: dead_letters.append(None))
     event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"}
     return built.test_client().post("/", headers={**event, **shown}).status_code, len(dead_letters)
 

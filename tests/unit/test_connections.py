@@ -127,7 +127,8 @@ def waiting(known: connections.Connections, answered: int) -> Iterator[connectio
         connection.answered = answered
         known.add(connection)
         reading = gevent.spawn(connection.await_head)
-        gevent.sleep(0)
+        while not connection.is_waiting:
+            gevent.sleep(0)
         yield connection
         reading.kill()
 

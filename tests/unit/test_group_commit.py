@@ -178,3 +178,22 @@ def test_many_threads_are_all_told(pool: concurrent.futures.ThreadPoolExecutor) 
     results = list(pool.map(lambda number: commit.submit([f"v{number}"]), range(2000)))
     assert [list(result) for result in results] == [[f"V{number}"] for number in range(2000)]
     assert sorted(gate.stored) == sorted(f"v{number}" for number in range(2000))
+
+
+def test_a_large_request_is_written_in_portions_and_others_between_them(
+    pool: concurrent.futures.ThreadPoolExecutor,
+) -> None:
+    """Nobody waits for all of it; its results are in its order."""
+    gate = Gate()
+    commit = group_commit.GroupCommit(gate.table, patience=10)
+    items = [f"v{number}" for number in range(3 * group_commit.PORTION)]
+    large = pool.submit(commit.submit, items)
+    assert gate.entered.acquire(timeout=10)
+    small = pool.submit(commit.submit, ["small"])
+    while commit.waiting < 1:
+        threading.Event().wait(0.001)
+    gate.open.set()
+    assert small.result(10) == ["SMALL"]
+    assert large.result(10) == [item.upper() for item in items]
+    assert [group[0] for group in gate.groups[:2]] == ["v0", "small"]
+    assert max(map(len, gate.groups)) <= group_commit.PORTION + 1

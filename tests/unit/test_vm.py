@@ -367,6 +367,11 @@ REFUSED: list[tuple[str, Any, dict[str, Any]]] = [
     ("the status holds a NUL", {**machine(), "status": {"printableStatus": "a\0b"}}, {}),
     ("the name holds half a character", {"metadata": {"name": "\ud800", "namespace": "b"}}, {}),
     ("the name is longer than 253 bytes", {"metadata": {"name": "ü" * 127, "namespace": "b"}}, {}),
+    (
+        "the ledger takes 65536",
+        {"metadata": {"name": "a", "namespace": "b", "labels": {str(number): "x" * 63 for number in range(1000)}}},
+        {},
+    ),
     ("the id holds a NUL", machine(), {"id": "a\0"}),
     (
         "resource_version 9223372036854775808",

@@ -137,6 +137,8 @@ def test_what_cannot_be_read_is_refused(change: dict[str, Any]) -> None:
         "<!DOCTYPE a [<!ENTITY l 'x'>]><a><host><name>&l;</name></host></a>",
         "<a>" * 70 + "</a>" * 70,
         '<?xml version="1.0" encoding="nonsense"?><a><host/></a>',
+        f"<a>{'<b/>' * maintenance.MOST_PARTS}</a>",
+        f"<a>{'&lt;' * maintenance.MOST_PARTS}</a>",
         "<EnteredMaintenanceModeEvent><host/></EnteredMaintenanceModeEvent>",
     ],
 )

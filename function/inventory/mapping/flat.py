@@ -6,7 +6,6 @@ The EventTransform of the example puts the facts into attributes; its newer vers
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -99,8 +98,8 @@ def _count(value: Any, name: str) -> int | None:
 def _names(value: Any, name: str) -> str | None:
     """Return names joined with a comma; the Kafka Broker writes several names as the text of a JSON array."""
     if isinstance(value, str) and value.startswith('["'):
-        with contextlib.suppress(ValueError):
-            value = json.loads(value)
+        with contextlib.suppress(errors.BadEvent):
+            value = events.parse_json(value.encode("utf-8", "surrogatepass"), _path(name))
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return fields.joined(map(fields.clean, value))
     return _text(value, name)

@@ -42,6 +42,8 @@ FLAT, OBJECT = 0, 1
 """The shapes of an event; of two events about one version, the greater is kept."""
 KEY_BYTES = 253
 """Longest name that Kubernetes allows; three of them fit into one row of the key's index."""
+ROW_BYTES = 64 * 1024
+"""Of a row as JSON; it is labels that make one large, and Kubernetes allows 63 characters for each value."""
 INT4 = 2**31 - 1
 INT8 = 2**63 - 1
 
@@ -162,6 +164,8 @@ def _written(row: Row, limits: Limits) -> bytes:
         written = _encode(row)
     except UnicodeEncodeError as exc:
         raise errors.BadEvent(f"the {_where(row, _SURROGATE)} holds half a character, a lone surrogate") from exc
+    if len(written) > ROW_BYTES:
+        raise errors.TooLarge(f"the row of the object has {len(written)} bytes, and the ledger takes {ROW_BYTES}")
     if b"\\u0000" in written and (column := _where(row, _NUL)):
         raise errors.BadEvent(f"the {column} holds a NUL character, which a database cannot keep")
     return written

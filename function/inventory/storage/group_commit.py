@@ -19,6 +19,8 @@ from function import errors
 from function.inventory.storage import set_aside, shared_write
 from function.inventory.storage.shared_write import Item, Result
 
+PORTION = 50
+"""Items of one request that are stored at once: the others wait for no more of it."""
 LEAST_SHARE = 0.1
 """Of its patience that a leader must have left: its time is the time of its whole group."""
 
@@ -42,7 +44,7 @@ class _Group(Generic[Item, Result]):
 class GroupCommit(Generic[Item, Result]):
     """Groups the calls of many threads into few writes.
 
-    most: items in one group, unless a single request brings more. patience: seconds that a request waits in all.
+    most: items in one group, at least PORTION. patience: seconds that each portion of a request waits in all.
     """
 
     def __init__(self, table: shared_write.Table[Item, Result], *, most: int = 500, patience: float) -> None:
@@ -55,10 +57,21 @@ class GroupCommit(Generic[Item, Result]):
         self._aside = set_aside.Aside(self._shared, least=patience * LEAST_SHARE)
 
     def submit(self, items: Sequence[Item]) -> Sequence[Result]:
-        """Return the results of ``items`` once they are stored; they are stored all or none.
+        """Return the results of ``items`` once they are stored.
+
+        Up to PORTION of them are stored all or none; more are stored in portions, and other requests between these.
 
         Raises what the table raised for them, and :class:`errors.DatabaseUnavailable` where no answer came in time.
         """
+        if len(items) <= PORTION:
+            return self._submit(items)
+        results: list[Result] = []
+        for start in range(0, len(items), PORTION):
+            results += self._submit(items[start : start + PORTION])
+        return results
+
+    def _submit(self, items: Sequence[Item]) -> Sequence[Result]:
+        """Store items all or none."""
         request: shared_write.Request[Item, Result] = shared_write.Request(items, time.monotonic() + self._patience)
         request.lock = self._shared.suspicion(items)
         if request.lock is None:
