@@ -66,6 +66,8 @@ def lines(done: prune.Pruned, letters: int, *, terminal: bool) -> list[str]:
         return [json.dumps({"action": "prune.done", **dataclasses.asdict(done), "dead_letters": letters})]
     verb = "would drop" if done.dry_run else "dropped"
     sentences = [f"{verb} {done.old} old versions, and {done.redundant} that were redundant"]
+    if done.locked:
+        sentences.append(f"left {done.locked} machines to the next run, because another transaction holds their rows")
     if done.months:
         sentences.append(f"dropped whole months: {', '.join(done.months)}")
     if letters:

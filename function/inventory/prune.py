@@ -22,12 +22,16 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2.errors
+
 from function import errors, progress, settings
 from function.clients import postgres, postgres_session, statements
 from function.inventory import portions
 from function.inventory.storage import refusals
 
 MONTHS_AHEAD = 3
+MOST_LOCKED = 20
+"""Machines that a run leaves out because another transaction holds their rows; with more it is not worth going on."""
 LOCK_NUMBER = 7_682_013_520
 """Of the advisory lock that keeps a second prune away; beside the one of ``migrate``."""
 NEEDS = postgres_session.Needs(
@@ -62,11 +66,15 @@ It stands here because Postgres prepares no statement with the name of a table a
 
 @dataclasses.dataclass(kw_only=True)
 class Pruned:
-    """What a run dropped, or in a dry run would drop: versions, and whole months."""
+    """What a run dropped, or in a dry run would drop: versions, and whole months.
+
+    locked: machines and instances that were left to the next run, because another transaction held their rows.
+    """
 
     dry_run: bool
     old: int = 0
     redundant: int = 0
+    locked: int = 0
     months: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -139,7 +147,14 @@ def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Prune
     [(most,)] = SQL.run(cursor, f"count_{kind}")
     while True:
         parameters = {**cuts, "after": after, "batch": portion.begin(), "dry_run": done.dry_run}
-        keys = _prune_some(cursor, kind, parameters, done)
+        try:
+            keys = _prune_some(cursor, kind, parameters, done)
+        except psycopg2.errors.LockNotAvailable:
+            cursor.execute("ROLLBACK")
+            if portion.size > 1:  # the writers of the others must not wait for the one that is locked
+                portion.size = 1
+                continue
+            keys = _leave_out(cursor, kind, parameters, done)
         if not keys:
             break
         portion.end()
@@ -150,7 +165,7 @@ def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Prune
 
 def _prune_some(cursor: postgres.Cursor, kind: str, parameters: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
     """Drop what goes of the next machines, in one transaction; return their keys."""
-    cursor.execute("BEGIN")
+    cursor.execute("BEGIN;" + SQL.call("wait_shortly"))
     keys = SQL.run(cursor, f"next_{kind}", parameters)
     if keys:
         parameters = {**parameters, "first": list(keys[0]), "last": list(keys[-1])}
@@ -162,6 +177,14 @@ def _prune_some(cursor: postgres.Cursor, kind: str, parameters: dict[str, Any], 
         done.redundant += redundant
     cursor.execute("COMMIT")
     return keys
+
+
+def _leave_out(cursor: postgres.Cursor, kind: str, parameters: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
+    """Leave the next machine to the next run; return its key."""
+    done.locked += 1
+    if done.locked > MOST_LOCKED:
+        raise errors.Locked("another session holds a lock on the tables: run it again later")
+    return SQL.run(cursor, f"next_{kind}", parameters)
 
 
 def _months(cursor: postgres.Cursor, history: str) -> list[_Month]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import psycopg2
 import pytest
 
 from function import errors, events, settings
@@ -125,6 +126,32 @@ def test_two_do_not_prune_at_once(url: str, db: postgres.Database) -> None:
     db.run(lambda cursor: cursor.execute("SELECT pg_advisory_lock(%s)", [pruning.LOCK_NUMBER]))
     with pytest.raises(errors.Refused, match="another prune"):
         prune(url)
+
+
+def test_a_machine_that_is_locked_is_left_to_the_next_run(url: str, tables: store.Store, query: Query) -> None:
+    """By its state, or by a row of its history; the others are pruned, and their writers do not wait for it."""
+    for name in "abcdef":
+        tables.write([machine(UPDATE, version, 500 - version, name=name) for version in (1, 2)])
+    with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT FROM vm_state WHERE name = 'c' FOR UPDATE")
+        cursor.execute("SELECT FROM vm_history WHERE name = 'e' AND version_number = 1 FOR UPDATE")
+        done = prune(url)
+    assert (done.locked, done.old, len(left(query))) == (2, 4, 8)
+    done = prune(url)
+    assert (done.locked, done.old, len(left(query))) == (0, 2, 6)
+
+
+def test_a_ledger_that_is_locked_as_a_whole_is_not_pruned(
+    url: str, tables: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take a wait for each machine."""
+    monkeypatch.setattr(pruning, "MOST_LOCKED", 2)
+    for name in "abcdef":
+        tables.write([machine(UPDATE, 1, 500, name=name)])
+    with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        cursor.execute("SELECT FROM vm_state FOR UPDATE")
+        with pytest.raises(errors.Locked, match="run it again later"):
+            prune(url)
 
 
 def test_a_version_that_is_on_its_way_is_waited_for(url: str, tables: store.Store, query: Query) -> None:

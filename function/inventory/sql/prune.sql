@@ -2,6 +2,11 @@
 -- transactions of some machines each, and then the same for instances; a test holds them alike.
 -- after, first and last are keys, as arrays of their columns. dry_run: count only.
 
+-- wait_shortly ()
+-- Lets this transaction wait only so long for a row that another one holds: the writers of all machines that it has
+-- locked itself wait as long.
+SET LOCAL lock_timeout = '200ms';
+
 -- count_machines ()
 -- Counts the machines, for the progress.
 PREPARE count_machines AS
