@@ -29,6 +29,10 @@ FAILED_CONNECTIONS: tuple[tuple[str, str], ...] = (
         "too many connections: raise max_connections, or run fewer pods and workers",
     ),
     (
+        "client certificate|certificate authentication failed|(?<!root )certificate file|private key",
+        "client certificate not usable: it is missing, cannot be read, or is not accepted by the server",
+    ),
+    (
         "authentication failed|no password supplied|empty password|no such user",
         "login refused: the user or the password is wrong",
     ),
@@ -57,10 +61,6 @@ FAILED_CONNECTIONS: tuple[tuple[str, str], ...] = (
         "certificate for another host: the server's does not name the host that was connected to",
     ),
     ("root certificate", "no CA certificates: the file of sslrootcert is missing, or is not in PEM form"),
-    (
-        "certificate file|private key|client certificate",
-        "client certificate not usable: it is missing, cannot be read, or is not accepted by the server",
-    ),
     ("does not support ssl", "no TLS: sslmode demands TLS, and the server does not offer it"),
     ("ssl error|ssl syscall error|channel binding", "TLS failed: the server and libpq cannot agree"),
     (

@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import hypothesis
+import hypothesis.strategies as st
 import psycopg2
 import pytest
 
@@ -150,6 +152,35 @@ def test_a_login_is_found_wrong_at_each_address(
     hba(PASSWORD)
     url = f"postgresql://app:wrong-one@127.0.0.1:1,127.0.0.1:{own.port}/postgres"
     assert told({"DATABASE_URL": url}, monkeypatch).startswith("login refused: the user or the password is wrong")
+
+
+NO_ENTRY = 'FATAL:  no pg_hba.conf entry for host "h", user "u", database "d", {}\n'
+AGAIN = 'connection to server at "h", port 5432 failed: ' + NO_ENTRY.format("no encryption")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (NO_ENTRY.format("SSL encryption"), "login refused: with TLS"),
+        (NO_ENTRY.format("SSL encryption") + AGAIN, "login refused: the server's pg_hba.conf"),
+        ("FATAL:  connection requires a valid client certificate\n" + AGAIN, "client certificate not usable"),
+        ('FATAL:  certificate authentication failed for user "u"\n', "client certificate not usable"),
+        ("SSL error: tlsv1 alert protocol version\n", "TLS failed"),
+        ("FATAL:  the database system is starting up\n", "the server is starting or stopping"),
+        ("FATAL:  Passwort-Authentifizierung für Benutzer »u« fehlgeschlagen\n", "login refused: the server's own log"),
+    ],
+)
+def test_what_only_other_servers_say_is_known_too(text: str, words: str) -> None:
+    """As libpq 17 wrote it of a Postgres 15 with TLS; this one is built without."""
+    assert words in (postgres_errors.failed_connection(text) or "")
+
+
+@hypothesis.given(text=st.text())
+def test_no_word_of_libpq_is_shown(text: str) -> None:
+    """Whatever it writes, known or not."""
+    shown = str(postgres_errors.translate(psycopg2.OperationalError(text)))
+    known = {f": {means}" for _, means in postgres_errors.FAILED_CONNECTIONS} | {" (operational error)"}
+    assert shown.removeprefix(postgres_errors.UNUSABLE) in known
 
 
 def test_too_many_connections_are_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
