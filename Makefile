@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 export PORT ?= 8080
 BIN := .venv/bin
 
-.PHONY: help run demo show psql check test nightly lint bench bench-reconcile lock clean
+.PHONY: help run demo show psql check test nightly lint bench bench-reconcile figures lock clean
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -39,6 +39,9 @@ bench: .venv/ready  ## Measure against bare Flask and the published way, in two 
 
 bench-reconcile: .venv/ready  ## Measure the reconcile of 10,000 VMs
 	@$(BIN)/python -m bench.reconcile
+
+figures: .venv/ready  ## Copy the figures of the last benchmarks into the documents
+	@$(BIN)/python -m bench.figures
 
 lock: .venv/ready  ## Pin every dependency anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate requirements.txt -o requirements.lock

@@ -34,7 +34,7 @@ def main() -> int:
     progress.say()
     result = report.build(found, about, progress.seconds)
     print(report.text(result))
-    report.save(result, arguments.json)
+    report.save({"text": report.text(result).splitlines(), **result}, arguments.json)
     curve.draw(found.curves, arguments.picture, f"{about['cores']} cores for server, Postgres and load generator")
     print(f"saved: {arguments.json}, {arguments.picture}")
     return 0

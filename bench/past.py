@@ -98,12 +98,13 @@ def _run(folder: pathlib.Path, rows: int, progress: Progress) -> dict[str, Any]:
         both = _measure(url, moments(filled), progress)
     progress.say()
     figures = {key: timing.again for key, timing in alone.items()}
-    print("\n".join(bars.table(figures, BARS)))
-    print("\n".join(["", *_lines("of the VMs alone", alone), "", *_lines("and of their instances", both)]))
     result = {"sizes": sizes, "fill_seconds": seconds, "proof": proof, "load_after": os.getloadavg()[0]}
-    print("\n".join(["", *_words(about, result)]))
+    text = bars.table(figures, BARS)
+    text += ["", *_lines("of the VMs alone", alone), "", *_lines("and of their instances", both)]
+    text += ["", *_words(about, result)]
+    print("\n".join(text))
     timings = {"alone": _plain(alone), "both": _plain(both)}
-    return {"figures": figures, "timings": timings, "machine": about, **result}
+    return {"text": text, "figures": figures, "timings": timings, "machine": about, **result}
 
 
 def moments(filled: history.History) -> dict[str, datetime.datetime]:

@@ -72,8 +72,9 @@ def main() -> int:
         runs = _measure(server.url(), pathlib.Path(folder), progress)
     progress.say()
     figures = {"seconds": runs["first"].seconds, "memory": max(run.memory for run in runs.values())}
-    print("\n".join([*bars.table(figures, BARS), "", *_lines(runs)]))
-    kept = {"figures": figures, "runs": {name: dataclasses.asdict(run) for name, run in runs.items()}}
+    text = [*bars.table(figures, BARS), "", *_lines(runs)]
+    print("\n".join(text))
+    kept = {"text": text, "figures": figures, "runs": {name: dataclasses.asdict(run) for name, run in runs.items()}}
     report.save(kept, arguments.json, BARS)
     return 0
 
