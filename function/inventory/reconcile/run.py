@@ -60,12 +60,9 @@ def run(
     options, talk = options or result.Options(), talk or report.Report()
     done = result.Run(cluster=configuration.ledger.cluster_name, dry_run=options.dry_run)
     started = time.monotonic()
-    ledger = (
-        snapshot.Snapshot(configuration.database.connection(), configuration.ledger.cluster_name)
-        if configuration.database.configured
-        else None
-    )
-    try:
+    database = configuration.database
+    ledger = snapshot.Snapshot(database.connection(), done.cluster) if database.configured else None
+    with _ending(done):
         if ledger is None:
             raise errors.Refused(postgres.NOT_CONFIGURED)
         ledger.open()
@@ -84,6 +81,18 @@ def run(
                 done=done,
                 talk=talk,
             ).run()
+    done.seconds = round(time.monotonic() - started, 3)
+    if ledger is not None:
+        with contextlib.suppress(Stopped, KeyboardInterrupt):
+            _record(ledger, done)
+    return done
+
+
+@contextlib.contextmanager
+def _ending(done: result.Run) -> Iterator[None]:
+    """Note how the run ends, whatever happens in it."""
+    try:
+        yield
         done.finish()
     except errors.Refused as exc:
         done.break_off("refused", str(exc))
@@ -94,11 +103,6 @@ def run(
     except Exception as exc:
         log.exception("the reconcile met something unexpected", extra={"action": "reconcile.bug"})
         done.break_off("failed", f"something unexpected happened ({type(exc).__name__}): the log says more")
-    done.seconds = round(time.monotonic() - started, 3)
-    if ledger is not None:
-        with contextlib.suppress(Stopped, KeyboardInterrupt):
-            _record(ledger, done)
-    return done
 
 
 @contextlib.contextmanager
