@@ -47,6 +47,7 @@ A single event is prepared in one go, and then what it said is gone; a batch let
 """
 
 Answer = tuple[str, int, dict[str, str]]
+Receive = Callable[["WSGIEnvironment"], flask.Response | None]
 
 
 def create_app(
@@ -68,27 +69,7 @@ def create_app(
     app.url_map.merge_slashes = False  # a redirect to the path with one slash would end as a dead letter
     printer = _printer(configuration.echo)
 
-    def receive(environ: WSGIEnvironment) -> flask.Response | None:
-        started = time.perf_counter()
-        subjects: Sequence[event_log.Subject] = ()
-        try:
-            with door.memory.share() as share:
-                body = door.body(environ, share)
-                with share.turn():
-                    batch = _read(environ, body, share, printer() if configuration.receiver.debug else None)
-                    subjects = [event_log.subject(event) for event in turns.shared(batch)]
-                    plan = router.prepare(batch)
-                    del body, batch  # they take more memory than what is to be done
-                outcomes = router.perform(plan)
-        except errors.VmledgerError as exc:
-            if refused and not isinstance(exc, (errors.Unavailable, errors.NotAdmitted)):
-                refused()
-            return failure(exc, started, subjects)
-        for each, outcome in zip(turns.shared(subjects), outcomes, strict=True):
-            # A source may send every Event of a cluster: what is not for us is no news.
-            level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
-            event_log.handled(each, outcome, started, level)
-        return None
+    receive = _receiver(router, door, printer if configuration.receiver.debug else None, refused)
 
     def receive_view() -> flask.Response:
         return receive(flask.request.environ) or _DONE
@@ -112,7 +93,43 @@ def create_app(
     return app
 
 
-def _events_first(receive: Callable[[WSGIEnvironment], flask.Response | None], others: WSGIApplication) -> Any:
+def _receiver(
+    router: routing.Router,
+    door: intake.Intake,
+    printer: Callable[[], echo.Echo] | None,
+    refused: Callable[[], None] | None,
+) -> Receive:
+    """Return what answers POST /: None where all is done.
+
+    printer: prints each event besides, where there is one.
+    """
+
+    def receive(environ: WSGIEnvironment) -> flask.Response | None:
+        started = time.perf_counter()
+        subjects: Sequence[event_log.Subject] = ()
+        try:
+            with door.memory.share() as share:
+                body = door.body(environ, share)
+                with share.turn():
+                    batch = _read(environ, body, share, printer() if printer else None)
+                    subjects = [event_log.subject(event) for event in turns.shared(batch)]
+                    plan = router.prepare(batch)
+                    del body, batch  # they take more memory than what is to be done
+                outcomes = router.perform(plan)
+        except errors.VmledgerError as exc:
+            if refused and not isinstance(exc, (errors.Unavailable, errors.NotAdmitted)):
+                refused()
+            return failure(exc, started, subjects)
+        for each, outcome in zip(turns.shared(subjects), outcomes, strict=True):
+            # A source may send every Event of a cluster: what is not for us is no news.
+            level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
+            event_log.handled(each, outcome, started, level)
+        return None
+
+    return receive
+
+
+def _events_first(receive: Receive, others: WSGIApplication) -> Any:
     """Return the application with a short cut for events.
 
     Flask's way through contexts, signals and routing takes longer than storing an event, which needs none of it.
