@@ -80,19 +80,19 @@ def packed(text: bytes, version: str = "instancetype.kubevirt.io/v1alpha1") -> d
 )
 def test_the_revision_is_the_one_that_counts_for_kubevirt(matcher: Any, status: Any, name: str | None) -> None:
     """The spec's before the status's; and none that is of another instancetype."""
-    expected = None if name is None else instancetype.Reference("shop", name)
-    assert instancetype.reference(machine(matcher, status)) == expected
+    expected = None if name is None else instancetype.RevisionName("shop", name)
+    assert instancetype.revision(machine(matcher, status)) == expected
 
 
 def test_a_machine_without_a_namespace_refers_to_nothing() -> None:
     """A revision is found by both."""
-    assert instancetype.reference({"spec": {"instancetype": {"revisionName": "pinned"}}}) is None
+    assert instancetype.revision({"spec": {"instancetype": {"revisionName": "pinned"}}}) is None
 
 
 def test_a_sample_of_an_older_release_names_its_revision() -> None:
     """There KubeVirt wrote it into the spec."""
     sample = json.loads((SAMPLES / "instancetype.json").read_text())["object"]
-    assert instancetype.reference(sample) == ("lab", "typed-u1.large-v1")
+    assert instancetype.revision(sample) == ("lab", "typed-u1.large-v1")
 
 
 @pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha2", "v1alpha1"])
@@ -197,7 +197,7 @@ def test_any_machine_has_a_reference_or_none_or_a_sentence(given: Any) -> None:
     """And never a reference without a name."""
     hypothesis.assume(isinstance(given, dict))
     try:
-        found = instancetype.reference(given)
+        found = instancetype.revision(given)
     except errors.BadEvent as exc:
         assert 0 < len(str(exc)) < 300
     else:

@@ -16,7 +16,7 @@ from function import errors, events
 from function.inventory.mapping import fields, versions, vm_object
 
 
-class Reference(NamedTuple):
+class RevisionName(NamedTuple):
     """Where a ControllerRevision is; the name was written into a machine by anybody, and may be impossible."""
 
     namespace: str
@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
     memory_bytes: int | None
 
 
-def reference(machine: fields.Object) -> Reference | None:
+def revision(machine: fields.Object) -> RevisionName | None:
     """Return the revision that a VirtualMachine object refers to; None where it has none, or no instancetype.
 
     The revision that the spec names comes first, as in KubeVirt, whose older releases wrote it there themselves.
@@ -48,7 +48,7 @@ def reference(machine: fields.Object) -> Reference | None:
         handled = data.object("status").object("instancetypeRef")
         if handled.name("name") in (None, matcher.name("name")):
             name = handled.object("controllerRevisionRef").name("name")
-    return Reference(namespace, name) if name else None
+    return RevisionName(namespace, name) if name else None
 
 
 def sizes(revision: fields.Object) -> Sizes:

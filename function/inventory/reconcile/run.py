@@ -386,6 +386,6 @@ def _revision(row: versions.Row, item: Object) -> str | None:
     if getattr(row, "instancetype", None) is None:
         return None
     with contextlib.suppress(errors.BadEvent):
-        if found := instancetype.reference(item):
+        if found := instancetype.revision(item):
             return found.name
     return f"{EXPANDED}{row.resource_version}"
