@@ -4,6 +4,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 export PORT ?= 8080
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 BIN := .venv/bin
 
 .PHONY: help run demo show psql check test nightly lint bench bench-reconcile figures lock clean
@@ -25,8 +26,9 @@ psql: .venv/ready  ## Open psql on the database of `make run`
 check: lint  ## Run the linters and the unit tests: the quick answer
 	@$(BIN)/python -m pytest -q tests/unit $(PYTEST)
 
-test: .venv/ready  ## Run all tests
-	@$(BIN)/python -m pytest $(PYTEST)
+# Most tests wait for processes and for Postgres, so two at a time take half the time; a file stays in one process.
+test: .venv/ready  ## Run all tests, on as many processes as there are cores (JOBS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST)
 
 nightly: .venv/ready  ## Run all tests with 1,000 histories, other ones each time, and 1,000 examples of each property
 	@HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest $(PYTEST)
