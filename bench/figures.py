@@ -76,7 +76,6 @@ def _planning(kept: Kept) -> str:
         ("whole objects a second of a pod that shares two cores", f"{loads['objects']['events_per_second']:.0f}"),
         ("flat events a second with one request at a time", f"{alone['rate']:.0f}"),
         ("memory of a pod with two workers", f"{kept['figures']['memory']:.0f} MiB"),
-        ("connections to Postgres of each worker", f"{kept['figures']['connections']:.0f}"),
     ]
     return "| figure | measured |\n|---|---|\n" + "".join(f"| {what} | {value} |\n" for what, value in rows)
 

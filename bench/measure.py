@@ -196,10 +196,12 @@ class _Bench:
 
 
 def _connections(url: str) -> int:
+    """Count the connections that were used in the last second: the pods that are not loaded now keep theirs too."""
     with contest.query(url) as cursor:
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            " AND state_change > clock_timestamp() - interval '1 second'"
         )
         [count] = cursor.fetchone() or [0]
     return int(count)
