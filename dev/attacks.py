@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import socket
 import sys
 import time
@@ -84,6 +85,11 @@ ATTACKS: Mapping[str, Pieces] = {
     "JSON that breaks off": _always(_whole(body=dense(b'{"":0}', size=900_000, after=b"]"))),
     "a machine of empty objects": _always(_whole(body=_machine(b'{"":0}'))),
     "a batch": _always(_whole(body=_batch(), kind="application/cloudevents-batch+json", head=b"")),
+    "JSON for the echo": _always(_whole(body=dense(b"{}"), path="/echo")),
+    "JSON in a text for the echo": _always(_whole(body=json.dumps("[" + "{}," * 500_000).encode(), path="/echo")),
+    "text for the echo": _always(_whole(body=b"password: a " * 150_000, kind="text/plain", path="/echo")),
+    "XML for the echo": _always(_whole(body=b"<a>" * 600_000, kind="text/xml", path="/echo")),
+    "bytes for the echo": _always(_whole(body=bytes(range(256)) * 7000, kind="application/octet-stream", path="/echo")),
 }
 """What is sent, by what it is."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+Place = Callable[[Callable[[], Any]], Any]
 SECONDS = 0.01
 FEW = 16
 """Items that take no such time."""
@@ -30,6 +32,21 @@ def _shared(items: Sequence[Item]) -> Iterator[Item]:
         if time.monotonic() > end:
             time.sleep(0)
             end = time.monotonic() + SECONDS
+
+
+class _Aside:
+    place: Place | None = None
+
+
+def aside(work: Callable[[], Result]) -> Result:
+    """Return what pure work returns, done where others run meanwhile if the server has such a place."""
+    result: Result = work() if _Aside.place is None else _Aside.place(work)
+    return result
+
+
+def use(place: Place) -> None:
+    """Let long work be done in a place of the server's, such as a thread: it calls what it is given."""
+    _Aside.place = place
 
 
 class OneByOne:

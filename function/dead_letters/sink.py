@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from function import errors, events
+from function import errors, events, turns
 from function.dead_letters import keeper, letter
 from function.echo import rendering
 
@@ -26,7 +26,9 @@ class Sink:
     def events(self, printed: list[tuple[events.Event, rendering.Line]]) -> None:
         """Keep the events of one request."""
         try:
-            letters = [letter.of_event(event, line, self._trim, self._most) for event, line in printed]
+            letters = turns.aside(
+                lambda: [letter.of_event(event, line, self._trim, self._most) for event, line in printed]
+            )
             self._keep([each for each in letters if each is not None])
         except Exception as exc:
             _log(exc)

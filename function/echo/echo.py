@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from function import events, settings
+from function import events, settings, turns
 from function.echo import printer, rendering
 
 
@@ -20,14 +20,21 @@ class Echo:
         self._printed = self._masked if part.masks else rendering.Renderer(most=part.max_bytes, show=True)
         self._printer = printer.Printer()
 
-    def event(self, event: events.Event) -> rendering.Line:
-        """Print a CloudEvent."""
-        line = self._printed.event(event)
-        self._printer.line(line.text)
-        return line if self._printed is self._masked else self._masked.event(event)
+    def event(self, event: events.Event, *, is_large: bool = False) -> rendering.Line:
+        """Print a CloudEvent; is_large: others are to run while it is masked."""
+        return self._print(lambda renderer: renderer.event(event), is_large=is_large)
 
-    def other(self, body: bytes, given: Mapping[str, Any], content_type: str, reason: str) -> rendering.Line:
+    def other(
+        self, body: bytes, given: Mapping[str, Any], content_type: str, reason: str, *, is_large: bool = False
+    ) -> rendering.Line:
         """Print a request's body that is not a CloudEvent, the reason, and the attributes that its headers give."""
-        line = self._printed.other(body, given, content_type, reason)
-        self._printer.line(line.text)
-        return line if self._printed is self._masked else self._masked.other(body, given, content_type, reason)
+        return self._print(lambda renderer: renderer.other(body, given, content_type, reason), is_large=is_large)
+
+    def _print(self, render: Callable[[rendering.Renderer], rendering.Line], *, is_large: bool) -> rendering.Line:
+        def lines() -> tuple[str, rendering.Line]:
+            line = render(self._printed)
+            return line.text, line if self._printed is self._masked else render(self._masked)
+
+        text, masked = turns.aside(lines) if is_large else lines()
+        self._printer.line(text)
+        return masked

@@ -17,6 +17,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from function import events
 from function.echo import encodings, lines, looks, loose_json, markup, names, sentences
 
 MASK = looks.MASK
@@ -37,6 +38,7 @@ _UNSEEN = re.compile("[\0\u00ad\u200b-\u200d\u2060\ufeff]")
 _TAG = re.compile(r"<[A-Za-z][\w.:-]{0,64}+[\s/>]")
 _SIMPLE = re.compile(r"[\w.\-]{0,13}")
 """A word that is too short for any secret that is not named: most texts of an object are."""
+_LONGEST_WORD = 4096
 _BLANKS = "\ufeff \t\r\n"
 
 
@@ -44,11 +46,15 @@ class Encoder:
     """Writes JSON on one line, with secrets masked unless ``show``; says in ``masked`` whether there were any.
 
     What may be unpacked is counted for all that one of them writes. within, depth: the text that this value is in, and
-    how many others that is in.
+    how many others that is in. longest: characters that are written of one text; ``cut`` says whether there were more.
     """
 
-    def __init__(self, *, show: bool = False, within: _Text | None = None, depth: int = 0) -> None:
+    def __init__(
+        self, *, show: bool = False, within: _Text | None = None, depth: int = 0, longest: int | None = None
+    ) -> None:
         self._show = show
+        self._longest = longest
+        self.cut = False
         self._within = within
         self._depth = depth
         self._budget = encodings.Budget()
@@ -74,6 +80,9 @@ class Encoder:
 
     def text(self, value: str) -> str:
         """Return ``value`` with the secrets in it masked."""
+        if self._longest is not None and len(value) > self._longest:
+            value = beginning(value, self._longest)
+            self.cut = True
         if self._show:
             return value
         masked = (self._within or _Text(self._budget, len(value))).masked(value, self._depth)
@@ -142,6 +151,14 @@ class Encoder:
         if isinstance(item, float) and not math.isfinite(item):  # JSON can say 1e999 and cannot say what it is
             return quoted(str(item))
         return json.dumps(item)
+
+
+def beginning(text: str, most: int) -> str:
+    """Return the beginning of a text, up to a blank near the end of so many characters: no word of it is halved."""
+    if len(text) <= most:
+        return text
+    blank = re.search(r"\s\S*\Z", text[most - _LONGEST_WORD : most])
+    return text[: most - _LONGEST_WORD + (blank.start() if blank else 0)]
 
 
 def quoted(text: str) -> str:
@@ -247,7 +264,12 @@ class _Text:
         return text
 
     def _json(self, text: str, depth: int) -> str | None:
-        """Return JSON text with its secrets masked, as it was where there are none; None where it is not JSON."""
+        """Return JSON text with its secrets masked, as it was where there are none.
+
+        Return None where it is not JSON, or of more values than are read.
+        """
+        if len(text) > events.MOST_VALUES and events.values(text.encode("utf-8", "replace")) > events.MOST_VALUES:
+            return None
         try:
             value = json.loads(text.strip(_BLANKS))
         except (ValueError, RecursionError):

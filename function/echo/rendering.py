@@ -31,7 +31,6 @@ _TEXT_TYPE = re.compile(r"text/|[^/;\s]+/(?:[^/;\s]+\+)?xml\b", re.IGNORECASE)
 _READABLE_TYPE = re.compile(r"text/|[^/;\s]+/(?:[^/;\s]+\+)?(?:xml|json|yaml)\b|\Z", re.IGNORECASE)
 _SECRETS_PATH = re.compile(r"/apis?/v1/namespaces/[^/]*/secrets/")
 _MARGIN = 64 * 2**10
-_LONGEST_WORD = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,9 +118,9 @@ class _Part:
         self._type = content_type
         self._most = most
         self._show = show
-        self._encoder = masking.Encoder(show=show)
         self._window = most + _MARGIN
         """Characters that are masked of what is longer than can be shown: masking shortens, and never by so much."""
+        self._encoder = masking.Encoder(show=show, longest=self._window)
 
     def of(self, data: Any, *, of_secret: bool) -> dict[str, str]:
         """Return the member that holds ``data``, and the one that says where it was cut, as JSON.
@@ -143,16 +142,16 @@ class _Part:
         for piece in self._encoder.pieces(data, place):
             pieces.append(piece)
             size += len(piece.encode())
-            if size > self._most:
+            if size > self._most or self._encoder.cut:
                 with contextlib.suppress(TypeError, ValueError, RecursionError):
                     size = max(size, len(msgspec.json.encode(data)))
                 return self._cut("".join(pieces), size)
         return {self._name: "".join(pieces)}
 
     def _text(self, data: str) -> dict[str, str]:
-        text = self._encoder.text(_window(data, self._window))
+        text = self._encoder.text(data)
         size = len(text.encode("utf-8", "surrogatepass"))
-        if len(data) > self._window:
+        if self._encoder.cut:
             size = max(size, len(data.encode("utf-8", "surrogatepass")))
         return {self._name: masking.quoted(text)} if size <= self._most else self._cut(text, size)
 
@@ -188,14 +187,6 @@ def _is_about_secret(given: Mapping[str, Any]) -> bool:
     return names.is_kind_of_secret(given.get("kind")) or (
         isinstance(subject, str) and _SECRETS_PATH.match(subject) is not None
     )
-
-
-def _window(text: str, most: int) -> str:
-    """Return the beginning of a text, up to a blank near the end of so many characters: no word of it is halved."""
-    if len(text) <= most:
-        return text
-    blank = re.search(r"\s\S*\Z", text[most - _LONGEST_WORD : most])
-    return text[: most - _LONGEST_WORD + (blank.start() if blank else 0)]
 
 
 def _read(body: bytes) -> Any:

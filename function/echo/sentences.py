@@ -19,6 +19,7 @@ _VALUE = (
     rf"|<[^<>\n]{{0,64}}>|\[[^\[\]\n]++\]?|\{{[^{{}}\n]++\}}?|&(?:quot|\#34);[^&]*+(?:&(?:quot|\#34);)?|{_BARE})"
 )
 _NAME = re.compile(rf"(?:{names.SCAN}){_REST}", re.IGNORECASE)
+_STRIDE, _LONGEST_NAME = 2**16, 256
 _SEPARATOR = re.compile(
     rf"""(?:{_QUOTE}|[)\]]){{0,4}}+{_REST}[\]\[}}{{,\\]?
         (?:(?:[ \t]{{1,4}}(?:is|was))?[ \t]{{0,8}}(?:=>|->|:=|[:=|]|%3[AaDd])[ \t]{{0,8}}(?:[\]}},\\][ \t]{{0,8}})?
@@ -68,7 +69,7 @@ def masked(text: str, lowered: str) -> str:
 def _named(text: str) -> str:
     """Mask the value after each name of a secret."""
     pieces, done, position = [], 0, 0
-    while found := _NAME.search(text, position):
+    while found := _next_name(text, position):
         position = found.end()
         if not names.is_secret(_whole_name(text, found)):
             continue
@@ -78,6 +79,20 @@ def _named(text: str) -> str:
             done = end
         position = max(position, end)
     return "".join([*pieces, text[done:]]) if pieces else text
+
+
+def _next_name(text: str, position: int) -> re.Match[str] | None:
+    """Find the next part of a text that may name a secret, some way at a time.
+
+    A search of a long text is one step for the interpreter, in which nothing else runs.
+    """
+    while position < len(text):
+        end = position + _STRIDE
+        found = _NAME.search(text, position, end + _LONGEST_NAME)
+        if found and found.start() < end:
+            return found
+        position = end
+    return None
 
 
 def _whole_name(text: str, found: re.Match[str]) -> str:

@@ -46,6 +46,9 @@ BATCH_VALUE_BYTES = 150
 A single event is prepared in one go, and then what it said is gone; a batch lets others run meanwhile.
 """
 
+AT_ONCE_BYTES = 4096
+"""Of an event that is printed: to mask so many takes some milliseconds at most."""
+
 Answer = tuple[str, int, dict[str, str]]
 Receive = Callable[["WSGIEnvironment"], flask.Response | None]
 
@@ -198,6 +201,7 @@ def _read(
     dead_letters: sink.Sink | None = None,
 ) -> Sequence[events.Event]:
     """Return the request's events, printed where there is a printer, as is a body that holds none."""
+    is_large = len(body) > AT_ONCE_BYTES
     try:
         if cloudevents.is_batch(environ):
             share.hold(events.values(body) * BATCH_VALUE_BYTES)
@@ -205,13 +209,15 @@ def _read(
     except errors.BadEvent as exc:
         if printer:
             attributes = _attributes(environ)
-            line = printer.other(body, attributes, environ.get("CONTENT_TYPE") or "", str(exc))
+            line = printer.other(body, attributes, environ.get("CONTENT_TYPE") or "", str(exc), is_large=is_large)
             if dead_letters:
                 dead_letters.body(attributes, line)
         raise
-    printed = [(event, printer.event(event)) for event in turns.shared(batch)] if printer else []
-    if dead_letters:
-        dead_letters.events(printed)
+    if printer:
+        is_large = len(body) > AT_ONCE_BYTES * len(batch)
+        printed = [(event, printer.event(event, is_large=is_large)) for event in turns.shared(batch)]
+        if dead_letters:
+            dead_letters.events(printed)
     return batch
 
 

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import gevent.socket
@@ -26,7 +27,7 @@ import gunicorn.http.parser
 import gunicorn.http.wsgi
 import gunicorn.workers.ggevent
 
-from function import errors, logs, settings
+from function import errors, logs, settings, turns
 from function.web import connections, heads
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
             log.error(str(exc), extra={"action": "start.refused"})  # noqa: TRY400
             sys.exit(gunicorn.arbiter.Arbiter.WORKER_BOOT_ERROR)
         logs.gather(self._write_lines)
+        turns.use(_on_thread)
         # What is loaded stays: the collector need not look through it again and again while events come and go.
         gc.collect()
         gc.freeze()
@@ -173,6 +175,21 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         super().notify()
         if not self.alive:
             self._connections.end_idle()
+
+
+def _on_thread(work: Callable[[], Any]) -> Any:
+    """Do pure work on a thread, and let the loop go on meanwhile; the interpreter switches between the two."""
+
+    def tried() -> tuple[Any, Exception | None]:
+        try:
+            return work(), None
+        except Exception as exc:  # gevent would print it
+            return None, exc
+
+    result, failure = gevent.get_hub().threadpool.apply(tried)
+    if failure is not None:
+        raise failure
+    return result
 
 
 def _is_read(request: Request) -> bool:

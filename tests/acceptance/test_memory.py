@@ -48,6 +48,11 @@ def peak(service: processes.Service) -> int:
     return sum(int(size) * 1024 for status in statuses for size in re.findall(r"VmHWM:\s+(\d+) kB", status))
 
 
+def settings(manifest: str) -> dict[str, str]:
+    """Its own settings, without those of its Secrets."""
+    return {each["name"]: each["value"] for each in container(manifest)["env"] if "value" in each}
+
+
 def batch(count: int, **attributes: str) -> bytes:
     """Many small events."""
     each = json.dumps({**EVENT, **attributes, "id": "@", "name": "v@", "resourceversion": "1@"}, separators=(",", ":"))
@@ -119,3 +124,38 @@ def test_the_receiver_stays_below_its_limit_and_loses_nothing(
     stored = {name for (name,) in conftest.execute(url, "SELECT name FROM virtual_machines WHERE namespace = 'team'")}
     assert stored >= {*names}
     assert peak(receiver) < limit("service.yaml")
+
+
+LARGE = 15_000_000
+LETTER = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-knativeerrorcode": "400"}
+LETTERS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "empty objects": (attacks.dense(b"{}", size=LARGE, before=b"[", after=b"]"), {"Content-Type": "application/json"}),
+    "empty objects without a type": (attacks.dense(b"{}", size=LARGE, before=b"[", after=b"]"), {}),
+    "a structured event": (attacks.dense(b"{}", size=LARGE, before=DOCUMENT + b',"data":[', after=b"]}"), STRUCTURED),
+    "empty objects in a text": (
+        json.dumps("[" + "{}," * (LARGE // 3) + "0]").encode(),
+        {"Content-Type": "application/json"},
+    ),
+    "one text of wide characters": ("\U0001f600x".encode() * (LARGE // 5), {"Content-Type": "text/plain"}),
+}
+
+
+@pytest.fixture(scope="module")
+def sink(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.Service]:
+    """The dead letter sink, with its own settings."""
+    log = tmp_path_factory.mktemp("log") / "log"
+    with processes.gunicorn(log, {**settings("dead-letter.yaml"), "DATABASE_URL": url}) as started:
+        yield started
+        assert "unexpected error" not in started.log()
+
+
+@pytest.mark.parametrize("shape", LETTERS)
+def test_the_dead_letter_sink_stays_below_its_limit(sink: processes.Service, shape: str) -> None:
+    """With three bodies of 15 MB at once; the probe and an ordinary letter are answered meanwhile."""
+    body, headers = LETTERS[shape]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        large = [pool.submit(sink.request, "POST", "/echo", body, {**LETTER, **headers}) for _ in range(3)]
+        assert sink.request("GET", "/health/liveness")[0] == 200
+        assert sink.request("POST", "/echo", b"{}", {**LETTER, "Content-Type": "application/json"})[0] == 204
+        assert {each.result()[0] for each in large} <= {204, 413, 503}
+    assert peak(sink) < limit("dead-letter.yaml")
