@@ -8,13 +8,11 @@ This is not a parser: what a head says, and whether it is one, is gunicorn's to 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 END = b"\r\n\r\n"
 MOST_BYTES = 128 * 1024
 """Of a head in all: the request line and every header line."""
-_LONE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
 REPEATED = "HTTP_VMLEDGER_REPEATED"
@@ -60,12 +58,13 @@ class Head:
         """
         joined = self.last + piece
         self.size += len(piece)
-        self.lines += joined.count(b"\r\n", max(0, len(self.last) - 1))
+        lines = joined.count(b"\r\n", max(0, len(self.last) - 1))
+        self.lines += lines
         if END in joined:
             return True
         if self.size > MOST_BYTES or self.lines > self.most_fields + len(("empty line", "request line")):
             raise TooMuch
-        if _LONE_LINE_FEED.search(joined, len(self.last)):
+        if piece.count(b"\n") != lines:
             return True
         self.last = joined[-3:]
         return not self.lines and self.size > self.most_line + len(b"\r\n")
