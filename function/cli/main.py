@@ -91,6 +91,15 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "python -m funct
         program.main(None if arguments is None else list(arguments), prog_name=name)
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else int(bool(exc.code))
+    except OSError as exc:  # of the output alone: each client turns its own into errors of the tree
+        _no_output(exc)
+        return 1
+
+
+def _no_output(reason: OSError) -> None:
+    """Say that the output cannot be written, such as to a disk that is full."""
+    click.echo(f"vmledger: cannot write the output: {reason.strerror}", err=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it ends
 
 
 def script() -> None:

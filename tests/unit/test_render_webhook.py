@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -148,6 +150,18 @@ def test_denied_and_allowed_hosts_count(run: Any, monkeypatch: pytest.MonkeyPatc
     assert run(SECRET)[0] == 1
     monkeypatch.setenv("WEBHOOK_ALLOWED_HOSTS", "*.example.com")
     assert run(SECRET)[0] == 0
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["render-webhook", "--help"]])
+def test_an_output_that_cannot_be_written_is_one_sentence(arguments: list[str]) -> None:
+    """A full disk gives one sentence that says so and exit code 1."""
+    with pathlib.Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "function", *arguments],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "vmledger: cannot write the output: No space left on device\n")
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
