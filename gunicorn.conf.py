@@ -5,6 +5,7 @@ import sys
 
 import function.errors
 import function.settings
+import function.web.gunicorn_logger
 import function.web.gunicorn_worker
 
 try:
@@ -19,7 +20,7 @@ bind = f"0.0.0.0:{_settings.receiver.port}"
 worker_class = function.web.gunicorn_worker.Worker
 post_fork = function.web.gunicorn_worker.starts
 worker_exit = function.web.gunicorn_worker.ends
-logger_class = function.web.gunicorn_worker.Logger
+logger_class = function.web.gunicorn_logger.Logger
 logger_class.level = _settings.receiver.log_level
 # Without a database a worker remembers by itself which events it has applied and which notices it has sent, and another
 # worker would apply or send them again. So there is only one.

@@ -1,4 +1,4 @@
-"""``make run``: the receiver, as the Procfile starts it, over an embedded Postgres."""
+"""``make run``: the receiver, as the Procfile starts it, and the page beside it, over an embedded Postgres."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ import psycopg2
 from dev import embedded_postgres
 
 ROLE = "vmledger"
+READ_ROLE = "vmledger_page"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
     """Set up, run until Ctrl-C, stop."""
-    port = _port()
+    port = _port("PORT", 8080)
+    page_port = _port("PAGE_PORT", 8082 if port == 8081 else 8081)
+    if port == page_port:
+        raise SystemExit("PORT and PAGE_PORT are the same: the receiver and the page each need one")
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)  # as Ctrl-C: nothing may stay behind
     with _alone():
@@ -34,7 +38,7 @@ def main() -> int:
         server.start()
         try:
             _migrate(server)
-            return _serve(server, port)
+            return _serve(server, port, page_port)
         except KeyboardInterrupt:
             return 0
         finally:
@@ -50,16 +54,18 @@ def procfile() -> list[str]:
     return [str(pathlib.Path(sys.executable).parent / program), *rest]
 
 
-def _port() -> int:
-    text = os.environ.get("PORT", "8080")
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable) or str(default)
     if not text.isdigit() or not 0 < int(text) < 65536:
-        raise SystemExit("PORT must be a whole number from 1 to 65535")
+        raise SystemExit(f"{variable} must be a whole number from 1 to 65535")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("0.0.0.0", int(text)))
         except OSError:
-            raise SystemExit(f"port {text} is in use: stop what uses it, or choose another with PORT=8081") from None
+            raise SystemExit(
+                f"port {text} is in use: stop what uses it, or choose another with {variable}={int(text) % 65535 + 10}"
+            ) from None
     return int(text)
 
 
@@ -76,53 +82,65 @@ def _alone() -> Iterator[None]:
 
 
 def _migrate(server: embedded_postgres.Postgres) -> None:
-    """Make the application's role where it is missing, and bring the schema up to date."""
+    """Make the roles of the function and of the page where they are missing, and bring the schema up to date."""
     connection = psycopg2.connect(server.url())
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE])
-        if cursor.fetchone() is None:
-            cursor.execute(f"CREATE ROLE {ROLE} LOGIN")
+        for role in (ROLE, READ_ROLE):
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role])
+            if cursor.fetchone() is None:
+                cursor.execute(f"CREATE ROLE {role} LOGIN")
     connection.close()
-    environ = {**os.environ, "DATABASE_URL": server.url(), "DB_APP_ROLE": ROLE}
+    environ = {**os.environ, "DATABASE_URL": server.url(), "DB_APP_ROLE": ROLE, "DB_READ_ROLE": READ_ROLE}
     if subprocess.run([sys.executable, "-m", "function", "migrate"], env=environ, cwd=ROOT, check=False).returncode:
         raise SystemExit("the schema could not be brought up to date: the line above says why")
 
 
-def _serve(server: embedded_postgres.Postgres, port: int) -> int:
-    environ = {**os.environ, "DATABASE_URL": server.url(user=ROLE), "PORT": str(port)}
-    # Ctrl-C is for us alone: gunicorn's workers would each be interrupted at whatever they do.
-    receiver = subprocess.Popen(procfile(), env=environ, cwd=ROOT, start_new_session=True)
-    try:
-        _wait(receiver, port)
+def _serve(server: embedded_postgres.Postgres, port: int, page_port: int) -> int:
+    receiver_environ = {**os.environ, "DATABASE_URL": server.url(user=ROLE), "PORT": str(port)}
+    page_environ = {**os.environ, "DATABASE_URL": server.url(user=READ_ROLE), "PAGE_PORT": str(page_port)}
+    with (
+        _running(procfile(), receiver_environ) as receiver,
+        _running([sys.executable, "-m", "function", "page"], page_environ) as page,
+    ):
+        _wait(receiver, f"http://127.0.0.1:{port}/health/readiness", "the receiver")
+        _wait(page, f"http://127.0.0.1:{page_port}/health/liveness", "the page")
         (embedded_postgres.HOME / "running").write_text(f"{server.binaries / 'psql'}\n{server.url()}\n")
-        print(_welcome(port), flush=True)
-        return receiver.wait()
-    except KeyboardInterrupt:
-        receiver.send_signal(signal.SIGTERM)
-        receiver.wait(30)
-        raise
+        print(_welcome(port, page_port), flush=True)
+        while True:
+            for process in (receiver, page):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(0.5)
+
+
+@contextlib.contextmanager
+def _running(command: list[str], environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server of ours, and end it with the block."""
+    # Ctrl-C is for us alone: gunicorn's workers would each be interrupted at whatever they do.
+    process = subprocess.Popen(command, env=environ, cwd=ROOT, start_new_session=True)
+    try:
+        yield process
     finally:
-        if receiver.poll() is None:
-            receiver.terminate()
-            receiver.wait(30)
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
 
 
-def _wait(receiver: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until the receiver answers."""
-    while receiver.poll() is None:
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health/readiness", timeout=2),
-        ):
+def _wait(process: subprocess.Popen[bytes], url: str, what: str) -> None:
+    """Wait until a server answers."""
+    while process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return
         time.sleep(0.1)
-    raise SystemExit("the receiver did not start: the lines above say why")
+    raise SystemExit(f"{what} did not start: the lines above say why")
 
 
-def _welcome(port: int) -> str:
+def _welcome(port: int, page_port: int) -> str:
     here = "" if port == 8080 else f"PORT={port} "
     return f"""
+The receiver  http://localhost:{port}/
+The page      http://localhost:{page_port}/
+
 vmledger listens on port {port}. In another terminal, put a VM in the ledger, and look at it:
 
   curl -i http://localhost:{port}/ \\

@@ -11,6 +11,7 @@ The error of a library is translated where the library is called, so no other mo
     ├── NotAdmitted          the caller may not send here, whatever it sends
     │   ├── Unauthenticated  it has no token, or not a valid one
     │   └── Forbidden        its token is valid, and its subject may not send
+    ├── BadQuestion          the address of a page asks for something that cannot be answered as it is written
     ├── Refused              a CloudEvent that can never be handled *here*, as this function is set up
     └── Unavailable          something that is needed fails now; the same event may succeed later
         ├── TooSlow          the request did not arrive whole in time
@@ -60,6 +61,10 @@ class Unauthenticated(NotAdmitted):
 
 class Forbidden(NotAdmitted):
     """The caller has proved who it is, and may not send."""
+
+
+class BadQuestion(VmledgerError):
+    """The address of a page asks for something that cannot be answered as it is written."""
 
 
 class Refused(VmledgerError):

@@ -2,9 +2,12 @@
 
 The role that owns the tables runs ``migrate`` and ``prune``. The function logs in as another one, DB_APP_ROLE, that has
 only the rights that it needs: with a stolen password of it, no table can be emptied or dropped.
+The page logs in as a third one, DB_READ_ROLE, that can change nothing.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from psycopg2 import sql
 
@@ -30,6 +33,20 @@ RIGHTS = {
     "_yoyo_migration": "SELECT",
 }
 """What the function's role may do, by table or view; with the rest of our tables it may do nothing."""
+READS = {
+    **dict.fromkeys(
+        (
+            *("virtual_machines", "vm_changes", "ledger_health", "vm_state", "vm_history"),
+            *("vm_runtime", "vm_runtime_history", "clusters", "reconcile_runs", "_yoyo_migration"),
+        ),
+        "SELECT",
+    ),
+    "dead_letters": (
+        "SELECT (number, count, first_at, last_at, code, sentence, event_id, source, type, attributes, form,"
+        " replayed_at)"
+    ),
+}
+"""What the page's role may do; of a dead letter it sees why and what about, and not its data."""
 OTHERS = ("vm_changes", "virtual_machines_published", "_yoyo_log", "_yoyo_version", "yoyo_lock")
 
 OURS = """
@@ -65,18 +82,18 @@ WHERE c.oid = ANY(%(tables)s::regclass[]) AND held.grantee = 0 AND held.privileg
 """How often the role public, which is everybody, may do more with one of them than read."""
 
 
-def check(cursor: postgres.Cursor, role: str) -> None:
-    """Raise :class:`errors.Refused` where ``role`` cannot be the function's."""
+def check(cursor: postgres.Cursor, role: str, variable: str = "DB_APP_ROLE") -> None:
+    """Raise :class:`errors.Refused` where ``role``, which a variable names, cannot be the function's or the page's."""
     if role.lower() in ("public", "none") or role.startswith("pg_"):
-        raise errors.Refused("DB_APP_ROLE names a role of Postgres itself, such as public: create one for the function")
+        raise errors.Refused(f"{variable} names a role of Postgres itself, such as public: create one for it")
     cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", [role])
     if cursor.fetchone() == (0,):
-        raise errors.Refused("DB_APP_ROLE names a role that does not exist: create it first")
+        raise errors.Refused(f"{variable} names a role that does not exist: create it first")
     owners = {owner for _, owner in _ours(cursor)}
     cursor.execute("SELECT current_user")
     if role in owners or (not owners and cursor.fetchone() == (role,)):
         raise errors.Refused(
-            "DB_APP_ROLE names the owner of the tables, who would lose rights by it: name another role, or none"
+            f"{variable} names the owner of the tables, who would lose rights by it: name another role, or none"
         )
 
 
@@ -102,15 +119,15 @@ def repair(cursor: postgres.Cursor) -> tuple[bool, bool]:
     return bool(incomplete), writable
 
 
-def grant(cursor: postgres.Cursor, role: str) -> None:
-    """Give ``role`` what :data:`RIGHTS` says on our tables, and nothing else on them."""
+def grant(cursor: postgres.Cursor, role: str, rights: Mapping[str, str] = RIGHTS) -> None:
+    """Give ``role`` these rights on our tables, by table or view, and nothing else on them."""
     cursor.execute("SELECT current_schema()")
     [schema] = cursor.fetchone() or ["public"]
     names = {"role": sql.Identifier(role), "schema": sql.Identifier(schema)}
     statements = [
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         *(f"REVOKE ALL ON {table} FROM {{role}}" for table, _ in _ours(cursor)),
-        *(f"GRANT {rights} ON {table} TO {{role}}" for table, rights in RIGHTS.items()),
+        *(f"GRANT {given} ON {table} TO {{role}}" for table, given in rights.items()),
         "GRANT EXECUTE ON FUNCTION virtual_machines_at(timestamptz) TO {role}",
     ]
     cursor.execute(sql.SQL("; ".join(statements)).format(**names))

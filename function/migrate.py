@@ -60,16 +60,16 @@ class Migrated:
     """The result of a run.
 
     applied: names of migrations, in their order. imported, skipped: rows of the published example's table, None where
-    there was none to import. months_left: the tables of the coming months are left to prune. granted: DB_APP_ROLE has
-    its rights. owner_repaired: the tables' owner has got back the rights that an earlier run with DB_APP_ROLE took.
-    public_closed: the role public, which is everybody, can no longer write the tables.
+    there was none to import. months_left: the tables of the coming months are left to prune. granted: the variables
+    whose roles have their rights. owner_repaired: the tables' owner has got back the rights that an earlier run with
+    DB_APP_ROLE took. public_closed: the role public, which is everybody, can no longer write the tables.
     """
 
     applied: list[str] = dataclasses.field(default_factory=list)
     imported: int | None = None
     skipped: int = 0
     months_left: bool = False
-    granted: bool = False
+    granted: list[str] = dataclasses.field(default_factory=list)
     owner_repaired: bool = False
     public_closed: bool = False
 
@@ -80,23 +80,31 @@ def run(configuration: settings.Settings, talk: progress.Progress | None = None)
     if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
     done = Migrated()
-    role = configuration.database.app_role
+    roles = _roles(configuration.database)
     with _session(configuration) as session:
         _wait_alone(session, talk)
         with session.cursor() as cursor:
             _check_encoding(cursor)
             _check_right(cursor)
-            if role:
-                grants.check(cursor, role)
+            for role, variable, _ in roles:
+                grants.check(cursor, role, variable)
             done.owner_repaired, done.public_closed = grants.repair(cursor)
             done.applied = _apply(configuration)
             _import_published(configuration, cursor, done, talk)
         done.months_left = not _add_months(session)
-        if role:
+        for role, variable, rights in roles:
             with session.cursor(lock_wait=NEEDS.lock) as cursor:
-                grants.grant(cursor, role)
-            done.granted = True
+                grants.grant(cursor, role, rights)
+            done.granted.append(variable)
     return done
+
+
+def _roles(part: settings.Database) -> list[tuple[str, str, Mapping[str, str]]]:
+    """Return the roles that get rights, each with the variable that names it."""
+    if part.read_role is not None and part.read_role == part.app_role:
+        raise errors.Refused("DB_READ_ROLE names the function's role, which writes: name another role, or none")
+    named = ((part.app_role, "DB_APP_ROLE", grants.RIGHTS), (part.read_role, "DB_READ_ROLE", grants.READS))
+    return [(role, variable, rights) for role, variable, rights in named if role]
 
 
 def _add_months(session: postgres_session.Session) -> bool:

@@ -26,6 +26,7 @@ COMMANDS = {
     "migrate": "bring the database schema up to date",
     "reconcile": "make the ledger equal to the cluster",
     "health": "check that events and reconciles still arrive, and name each problem",
+    "page": "serve the page over the ledger to browsers",
     "replay": "send the kept dead letters again",
     "prune": "drop old and redundant versions from the history",
     "forget-cluster": "remove a cluster and all its rows from the ledger",

@@ -15,7 +15,7 @@ def command() -> None:
     It can be run again, and by two at once: the second waits.
 
     A table virtual_machines of the published example is kept as virtual_machines_published, and its rows are imported.
-    With DB_APP_ROLE set, that role is granted just what the function needs.
+    With DB_APP_ROLE set, that role is granted just what the function needs; with DB_READ_ROLE, what the page reads.
     """
     bars = output.Bars()
     try:
@@ -44,8 +44,8 @@ def lines(done: migrate.Migrated) -> list[str]:
         sentences.append(
             "left the tables of the coming months to the next prune, because the history is being read now"
         )
-    if done.granted:
-        sentences.append("granted DB_APP_ROLE what the function needs")
+    whose = {"DB_APP_ROLE": "what the function needs", "DB_READ_ROLE": "what the page reads"}
+    sentences += [f"granted {variable} {whose[variable]}" for variable in done.granted]
     if not done.applied and done.imported is None:
         sentences.append("the schema is up to date")
     return sentences

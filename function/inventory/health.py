@@ -71,12 +71,13 @@ SQL = statements.load(pathlib.Path(__file__).parent / "sql", "health")
 
 def read(db: postgres.Database, timeout: float | None = None) -> list[Row]:
     """Return the rows, by cluster and kind; raise what :meth:`postgres.Database.run` raises."""
+    return db.run(rows, timeout=timeout)
 
-    def work(cursor: postgres.Cursor) -> list[Row]:
-        names = [field.name for field in dataclasses.fields(Row)]
-        return [Row(**dict(zip(names, row, strict=True))) for row in SQL.run(cursor, "read_health")]
 
-    return db.run(work, timeout=timeout)
+def rows(cursor: postgres.Cursor) -> list[Row]:
+    """Return the rows, read with a cursor."""
+    names = [field.name for field in dataclasses.fields(Row)]
+    return [Row(**dict(zip(names, row, strict=True))) for row in SQL.run(cursor, "read_health")]
 
 
 def judge(

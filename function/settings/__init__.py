@@ -20,6 +20,7 @@ from function.settings.echo import Echo
 from function.settings.kubernetes import Kubernetes
 from function.settings.ledger import DEFAULT_CLUSTER, Ledger
 from function.settings.operations import Operations, OperationsAccess
+from function.settings.page import Page
 from function.settings.receiver import Receiver
 from function.settings.scaling import Scaling
 from function.settings.webhooks import Webhooks
@@ -34,6 +35,7 @@ __all__ = [
     "Ledger",
     "Operations",
     "OperationsAccess",
+    "Page",
     "Receiver",
     "Scaling",
     "Settings",
@@ -66,6 +68,7 @@ class Settings:
     scaling: Scaling = dataclasses.field(default_factory=Scaling)
     webhooks: Webhooks = dataclasses.field(default_factory=Webhooks)
     operations: Operations = dataclasses.field(default_factory=Operations)
+    page: Page = dataclasses.field(default_factory=Page)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -81,6 +84,7 @@ class Settings:
             scaling=Scaling.from_env(environ),
             webhooks=Webhooks.from_env(environ),
             operations=Operations.from_env(environ),
+            page=Page.from_env(environ),
         )
 
     @classmethod

@@ -59,6 +59,11 @@ class Database(variables.Part):
         variables.utf8,
         doc="Role that `migrate` grants just what the function needs; used by `migrate` only.",
     )
+    read_role: str | None = variables.variable(
+        "DB_READ_ROLE",
+        variables.utf8,
+        doc="Role that `migrate` grants just what the page reads; used by `migrate` only.",
+    )
     libpq: bool = False
     """A variable of libpq's own (PGHOST, PGSERVICE) names the server."""
 

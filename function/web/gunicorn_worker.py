@@ -10,7 +10,7 @@ import contextlib
 import gc
 import http
 import json
-import logging.config
+import logging
 import signal
 import socket
 import sys
@@ -20,14 +20,13 @@ from typing import Any
 import gevent
 import gevent.socket
 import gunicorn.arbiter
-import gunicorn.glogging
 import gunicorn.http.errors
 import gunicorn.http.message
 import gunicorn.http.parser
 import gunicorn.http.wsgi
 import gunicorn.workers.ggevent
 
-from function import errors, logs, settings, turns
+from function import errors, logs, turns
 from function.web import connections, heads
 
 log = logging.getLogger(__name__)
@@ -47,20 +46,6 @@ REFUSALS = {
 """gunicorn's refusals that are not 400."""
 SINGLE = {"CONTENT-LENGTH": "Content-Length", "CONTENT-TYPE": "Content-Type", "HOST": "Host"}
 """Headers that a request may have once (RFC 9110, section 5.3), as gunicorn's refusal and as people spell them."""
-
-
-class Logger(gunicorn.glogging.Logger):  # type: ignore[misc]  # gunicorn is not typed
-    """gunicorn's messages among ours; no access log, because each event has a line of its own."""
-
-    level = settings.Settings().receiver.log_level
-    """Set by ``gunicorn.conf.py``."""
-
-    def setup(self, cfg: object) -> None:  # noqa: ARG002  # gunicorn gives its configuration
-        """Log through the root logger, as everything else."""
-        logging.config.dictConfig(logs.configuration(self.level))
-
-    def access(self, *_: object) -> None:
-        """Log nothing."""
 
 
 class Request(gunicorn.http.message.Request):  # type: ignore[misc]  # gunicorn is not typed

@@ -21,8 +21,14 @@ ROOM = pathlib.Path(function.__file__).parent
 FOLDERS = sorted(path for path in ROOM.rglob("sql") if path.is_dir())
 SESSIONS = {"inventory/reconcile/sql": snapshot.NEEDS, "inventory/sql": prune.NEEDS}
 """What a room needs of its sessions, where it has some of its own."""
+ABOUT_ALL = {"page"}
+"""Rooms that may read all VMs, because people ask about all; planned with the values of each call."""
 PREPARED = [
-    (folder, each) for folder in FOLDERS for each in statements.load(folder).by_name.values() if each.is_prepared
+    (folder, each)
+    for folder in FOLDERS
+    if folder.parent.name not in ABOUT_ALL
+    for each in statements.load(folder).by_name.values()
+    if each.is_prepared
 ]
 VALUES = {
     "json": '[{"cluster": "east", "namespace": "team", "name": "a"}]',

@@ -27,6 +27,7 @@ PARTS = {
     "scaling": "Scaling events",
     "webhooks": "Webhooks",
     "operations": "vRealize, Aria and VCF Operations",
+    "page": "Page",
 }
 """The heading of each part of the settings in docs/settings.md."""
 

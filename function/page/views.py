@@ -1,0 +1,45 @@
+"""What a view is, and what it is asked with."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from function import settings
+from function.page import database, query
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked of a view.
+
+    query: the words of the query string. path: the variables of the rule, by name. at: the moment that is shown, None
+    for the present. reader: asks Postgres. configuration: all settings.
+    """
+
+    query: query.Query
+    path: Mapping[str, str]
+    at: datetime.datetime | None
+    reader: database.Reader
+    configuration: settings.Settings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """A view: its name (also that of its template and of its SQL), the rule of its address, and what answers it.
+
+    title: of the page, and of the menu's entry. answer: returns the variables of the template, or None where what the
+    path names was never in the ledger (404). names: the words that its query string may have besides ``at``; others are
+    refused, because a filter with a typing error in its name would show everything. in_menu: whether the menu shows it.
+    has_past: whether ``at=`` shows it as it was; elsewhere ``at`` is refused.
+    """
+
+    name: str
+    rule: str
+    title: str
+    answer: Callable[[Request], Mapping[str, Any] | None]
+    names: frozenset[str] = frozenset()
+    in_menu: bool = True
+    has_past: bool = True
