@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
 from collections.abc import Sequence
@@ -30,19 +31,32 @@ def subject(event: events.Event) -> Subject:
     return Subject(event.type, event.id, f"{event.namespace or ''}/{name}" if name else None)
 
 
+class _Handled(logs.Line, kw_only=True, omit_defaults=True):
+    """The line of an event that was answered 204."""
+
+    action: str
+    type: str
+    object: str | None = None
+    id: str
+    status: int
+    ms: float
+
+
 def handled(each: Subject, outcome: str, started: float, level: int) -> None:
     """Log an event that was answered 204; started: when, by ``time.perf_counter``."""
-    if not log.isEnabledFor(level):
-        return
-    fields = {
-        "action": "event.handled",
-        "type": each.type,
-        "object": each.object,
-        "id": each.id,
-        "status": 204,
-        "ms": _ms(started),
-    }
-    logs.tell(log, level, outcome, fields)
+    if log.isEnabledFor(level):
+        line = _Handled(
+            time=datetime.datetime.now(datetime.UTC),
+            level=logging.getLevelName(level),
+            message=outcome,
+            action="event.handled",
+            type=each.type,
+            object=each.object,
+            id=each.id,
+            status=204,
+            ms=_ms(started),
+        )
+        logs.tell(log, level, line)
 
 
 def failed(subjects: Sequence[Subject], status: int, sentence: str, started: float | None = None) -> None:

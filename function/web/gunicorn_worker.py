@@ -78,6 +78,8 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
 
     def load_wsgi(self) -> None:
         """Load the application, and let the log's lines be written together."""
+        # gunicorn finds each setting only once an attribute of that name was missing, some thirty times for a request.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         try:
             super().load_wsgi()
         except errors.BadSetting as exc:  # one that only the application can find; gunicorn would print a traceback
