@@ -1,6 +1,7 @@
 """Builds the application from the settings, and closes at the end what it has opened.
 
 Only this module imports all capabilities and gives each its clients; it decides nothing about an event.
+What is not configured is not imported: each start from zero would pay for it.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ import contextlib
 import functools
 import logging
 import logging.config
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from function import errors, logs, settings
-from function.clients import issuer, kubernetes, postgres
+from function import errors, events, logs, settings
+from function.clients import postgres
 from function.dead_letters import keeper, sink, table
 from function.inventory import capability as inventory
 from function.inventory import health
 from function.inventory.mapping import trimmed
 from function.inventory.storage import refusals
-from function.scaling import capability as scaling
-from function.vsphere import capability as vsphere
-from function.web import app, callers, cloudevents, intake, routing
+from function.web import app, cloudevents, intake, routing
+
+if TYPE_CHECKING:
+    from function.clients import issuer, kubernetes
+    from function.scaling import capability as scaling
+    from function.vsphere import capability as vsphere
+    from function.web import callers
 
 NOT_CONFIGURED = "not configured"
 
@@ -37,21 +43,16 @@ class Service:
     def __init__(self, configuration: settings.Settings) -> None:
         self.configuration = configuration
         self._database = _database(configuration.database)
-        self._api = kubernetes.Kube(configuration.kubernetes) if configuration.kubernetes.configured else None
-        self._operations = vsphere.Mirror(configuration.operations, self._database)
+        self._api = _api(configuration.kubernetes)
+        self._operations = _operations(configuration.operations, self._database)
         self._ledger = _Ledger(configuration.ledger, self._database) if self._database else None
-        notices = scaling.Scaling(
-            configuration.scaling,
-            configuration.webhooks,
-            names=configuration.ledger,
-            db=self._database,
-            api=self._api,
-        )
+        notices = _notices(configuration, self._database, self._api)
         ledger = inventory.Ledger(configuration.ledger, db=self._database, api=self._api)
         router = routing.Router({"inventory": ledger, "scaling": notices, "vsphere": self._operations})
         refused = self._ledger.refusals.count if self._ledger else None
-        web = issuer.Web(configuration.callers.ca_file)
-        self.door = intake.Intake(configuration.receiver, _guard(configuration.callers, self._api, web))
+        web = _web(configuration.callers)
+        guard = _guard(configuration.callers, self._api, web) if web else None
+        self.door = intake.Intake(configuration.receiver, guard)
         self._router = router
         self.letters = _letters(configuration.dead_letters, self._database)
         dead_letters = _sink(configuration, self.letters)
@@ -61,7 +62,7 @@ class Service:
         self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
         self._open = contextlib.ExitStack()  # closes the last one first
         for opened in (web, self._api, self._database, self._ledger, dead_letters, self._operations, notices):
-            if opened is not None:
+            if opened is not None and not isinstance(opened, _Off):
                 self._open.callback(opened.close)
 
     def states(self) -> dict[str, str]:
@@ -71,7 +72,7 @@ class Service:
             "database": database_state,
             "ledger": self._ledger.state(database_state) if self._ledger else NOT_CONFIGURED,
             "kubernetes": self._api.state() if self._api else NOT_CONFIGURED,
-            "operations": self._operations.state(),
+            "operations": NOT_CONFIGURED if isinstance(self._operations, _Off) else self._operations.state(),
             "callers": self.door.guard.state() if self.door.guard else NOT_CONFIGURED,
         }
 
@@ -82,6 +83,21 @@ class Service:
     def close(self) -> None:
         """Close what is open, when nothing is in flight any more."""
         self._open.close()
+
+
+class _Off:
+    """A capability without its settings: it holds nothing open, and is made with the first event that may be for it."""
+
+    def __init__(self, make: Callable[[], routing.Capability]) -> None:
+        self._made = functools.cache(make)
+
+    def prepare(self, event: events.Event) -> Any | None:
+        """Decide as the capability does, which may be a refusal."""
+        return self._made().prepare(event)
+
+    def perform(self, prepared: Sequence[Any]) -> Sequence[str]:
+        """Do what it does."""
+        return self._made().perform(prepared)
 
 
 class _Ledger:
@@ -123,23 +139,65 @@ def _sink(configuration: settings.Settings, letters: table.Table | None) -> sink
     return sink.Sink(keeper.Keeper(letters), trimmed.data, most=configuration.echo.max_bytes)
 
 
-def _guard(part: settings.Callers, api: kubernetes.Kube | None, web: issuer.Web) -> callers.Callers | None:
-    """Return what verifies the callers; None where they are not to be verified.
+def _api(part: settings.Kubernetes) -> kubernetes.Kube | None:
+    if not part.configured:
+        return None
+    from function.clients import kubernetes
+
+    return kubernetes.Kube(part)
+
+
+def _operations(part: settings.Operations, db: postgres.Database | None) -> vsphere.Mirror | _Off:
+    def make() -> vsphere.Mirror:
+        from function.vsphere import capability as vsphere
+
+        return vsphere.Mirror(part, db)
+
+    return _Off(make) if part.access() is None else make()
+
+
+def _notices(
+    configuration: settings.Settings, db: postgres.Database | None, api: kubernetes.Kube | None
+) -> scaling.Scaling | _Off:
+    def make() -> scaling.Scaling:
+        from function.scaling import capability as scaling
+
+        return scaling.Scaling(
+            configuration.scaling, configuration.webhooks, names=configuration.ledger, db=db, api=api
+        )
+
+    return _Off(make) if api is None else make()
+
+
+def _web(part: settings.Callers) -> issuer.Web | None:
+    """Return what reads the keys of callers' tokens; None where callers are not to be verified."""
+    if part.audience is None:
+        return None
+    from function.clients import issuer
+
+    return issuer.Web(part.ca_file)
+
+
+def _guard(part: settings.Callers, api: kubernetes.Kube | None, web: issuer.Web) -> callers.Callers:
+    """Return what verifies the callers.
 
     Raises :class:`errors.BadSetting` where the issuer of their tokens, or the subjects that may send, are unknown.
     """
-    if part.audience is None:
-        return None
+    from function.clients import issuer
+    from function.web import callers
+
     if part.issuer is not None:
         read = functools.partial(issuer.of_url, part.issuer, web.document)
     elif api is not None:
         read = functools.partial(issuer.of_cluster, api, web.document)
     else:
         raise errors.BadSetting("OIDC_ISSUER", "is missing: there is no Kubernetes API that knows the issuer of tokens")
-    return callers.Callers(part.audience, part.subjects or _triggers(api), issuer.Issuer(read))
+    return callers.Callers(part.audience or "", part.subjects or _triggers(api), issuer.Issuer(read))
 
 
 def _triggers(api: kubernetes.Kube | None) -> tuple[str, ...]:
+    from function.web import callers
+
     try:
         if api is not None:
             return callers.of_triggers(api.namespace())

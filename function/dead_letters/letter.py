@@ -14,10 +14,14 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from function import errors, events
-from function.echo import failures, masking, rendering
+from function.echo import failures
 from function.web import cloudevents
+
+if TYPE_CHECKING:
+    from function.echo import rendering
 
 Trim = Callable[[events.Event], events.Json | None]
 """Returns the data of an event, trimmed; None where it is not one to trim."""
@@ -84,6 +88,8 @@ def of_event(event: events.Event, line: rendering.Line, trim: Trim, most: int) -
     """
     if line.failure is None:
         return None
+    from function.echo import masking, rendering  # as the echo: a start without a dead letter does not pay for them
+
     inner, kept = _trimmed(event, trim)
     if kept is None:
         return _letter(event.attributes, line, *_printed(line))
@@ -133,6 +139,8 @@ def _printed(line: rendering.Line) -> tuple[str | None, str | None, Form]:
 def _letter(
     attributes: Mapping[str, object], line: rendering.Line, data: str | None, data_base64: str | None, form: Form
 ) -> Letter:
+    from function.echo import rendering
+
     failure = line.failure or failures.NOTHING
     event_id, source, event_type = (_text(attributes.get(name)) for name in ("id", "source", "type"))
     kept = {name: text for name, text in line.attributes.items() if name not in _OWN}

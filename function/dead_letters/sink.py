@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from function import errors, events, turns
 from function.dead_letters import keeper, letter
-from function.echo import rendering
+
+if TYPE_CHECKING:
+    from function.echo import rendering
 
 log = logging.getLogger(__name__)
 

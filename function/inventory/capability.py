@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from function import errors, events, settings, turns
-from function.clients import kubernetes, postgres
+from function.clients import postgres
 from function.inventory import references
 from function.inventory.mapping import flat, instance, versions, vm
 from function.inventory.storage import group_commit, store
+
+if TYPE_CHECKING:
+    from function.clients import kubernetes
 
 log = logging.getLogger(__name__)
 

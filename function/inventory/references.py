@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from function import errors, events
-from function.clients import kubernetes
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
+
+if TYPE_CHECKING:
+    from function.clients import kubernetes
 
 PREFIX = "dev.knative.apiserver.ref."
 UPDATED = PREFIX + "update"
@@ -30,7 +32,6 @@ ELSEWHERE = (
     "the event only refers to a {kind} of the cluster {cluster}, and the Kubernetes API here is that of {own}"
     " (CLUSTER_NAME): set `mode: Resource` in that cluster's ApiServerSource, or run a vmledger there"
 )
-_RESOURCES = {vm.KIND: kubernetes.VMS, instance.KIND: kubernetes.VMIS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,10 @@ class Reader:
     """Turns references into changes."""
 
     def __init__(self, api: kubernetes.Kube, tables: store.Store) -> None:
+        from function.clients import kubernetes  # where an API is configured, and only there
+
         self._api = api
+        self._resources = {vm.KIND: kubernetes.VMS, instance.KIND: kubernetes.VMIS}
         self._store = tables
 
     def change(self, named: Reference) -> versions.Change | None:
@@ -67,7 +71,7 @@ class Reader:
 
         Raises what :meth:`kubernetes.Kube.get` and the database raise.
         """
-        read = self._api.get(_RESOURCES[named.kind], namespace=named.namespace, name=named.name, surely=True)
+        read = self._api.get(self._resources[named.kind], namespace=named.namespace, name=named.name, surely=True)
         if read is None:
             return self._gone(named)
         # An object that a delete refers to and that exists was made again since.

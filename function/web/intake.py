@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from function import settings
-from function.web import bodies, budget, callers
+from function.web import bodies, budget
+
+if TYPE_CHECKING:
+    from function.web import callers
 
 
 class Intake:
