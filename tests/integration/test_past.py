@@ -35,10 +35,17 @@ def attributes(kind: str, version: int, hour: float | None) -> dict[str, Any]:
 
 
 def machine(
-    kind: str, version: int, hour: float | None, *, name: str = "a", uid: str = "u1", cores: int | None = 1
+    kind: str,
+    version: int,
+    hour: float | None,
+    *,
+    name: str = "a",
+    uid: str = "u1",
+    cores: int | None = 1,
+    said: dict[str, Any] | None = None,
 ) -> versions.Change:
-    """A change of the VM team/``name``; without cores it has an instancetype."""
-    metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": str(version)}
+    """A change of the VM team/``name``; without cores it has an instancetype. said: more of its metadata."""
+    metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": str(version), **(said or {})}
     sized: dict[str, Any] = {"template": {"spec": {"domain": {"cpu": {"cores": cores}, "memory": {"guest": "1Gi"}}}}}
     spec = sized if cores else {"instancetype": {"name": "u1.small"}}
     return vm.change(
@@ -259,6 +266,36 @@ def test_the_story_tells_where_a_machine_ran(tables: store.Store, query: Query) 
     write(tables, dataclasses.replace(again, row=again.row, payload=again.payload.replace(b'"uid":"i"', b'"uid":"j"')))
     assert story(query)[4][0] == "started"
     assert story(query)[4][1]["uid"] == {"old": "i", "new": "j"}
+
+
+def by(manager: str) -> dict[str, Any]:
+    """Metadata of a version that a field manager made."""
+    return {"managedFields": [{"manager": manager, "time": "2026-11-01T00:00:00Z"}]}
+
+
+def test_the_story_names_who_made_each_change(tables: store.Store, query: Query) -> None:
+    """Who made a version is no fact of the machine: another one alone is no change. A delete names nobody."""
+    write(
+        tables,
+        machine(ADD, 1, 1, said=by("kubectl-create")),
+        machine(UPDATE, 2, 2, cores=2, said=by("kubectl-edit")),
+        machine(UPDATE, 3, 3, cores=2, said=by("virt-controller")),
+        machine(UPDATE, 4, 4, cores=4),
+        machine(DELETE, 5, 5, cores=4, said=by("virt-controller")),
+    )
+    assert query("SELECT what, changed_by, changes ? 'changed_by' FROM vm_changes ORDER BY changed_at") == [
+        ("appeared", "kubectl-create", False),
+        ("changed", "kubectl-edit", False),
+        ("changed", None, False),
+        ("deleted", None, False),
+    ]
+    assert query("SELECT changed_by FROM vm_history ORDER BY version_number") == [
+        ("kubectl-create",),
+        ("kubectl-edit",),
+        ("virt-controller",),
+        (None,),
+        (None,),
+    ]
 
 
 def test_both_go_by_index(tables: store.Store, query: Query) -> None:

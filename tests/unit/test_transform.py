@@ -225,10 +225,19 @@ METADATA = maybe(
     creationTimestamp=st.just("2026-08-20T09:14:02Z"),
     deletionTimestamp=st.just("2026-09-20T09:14:02Z"),
     labels=st.dictionaries(st.sampled_from(["app", "os.template.kubevirt.io/rhel9", "a.b/c"]), NAMES),
-    managedFields=st.just([{"manager": SECRET, "fieldsV1": {f"f:{SECRET}": {}}}]),
+    managedFields=items(
+        maybe(
+            manager=st.sampled_from(["kubectl-edit", "virt-controller", "argocd-controller"]),
+            time=st.sampled_from(["2026-09-20T09:14:02Z", "2026-09-20T09:14:03Z", "then"]),
+            subresource=st.just("status"),
+        ).map(lambda entry: {**entry, "fieldsV1": {f"f:{SECRET}": {}}})
+    ),
     annotations=st.fixed_dictionaries(
         {"kubectl.kubernetes.io/last-applied-configuration": st.just(SECRET), "note": st.just(SECRET)},
-        optional={"harvesterhci.io/volumeClaimTemplates": st.sampled_from(CLAIMS)},
+        optional={
+            "harvesterhci.io/volumeClaimTemplates": st.sampled_from(CLAIMS),
+            "kubevirt.io/last-modified-by": st.sampled_from(["jane", "", None]),
+        },
     ),
     ownerReferences=st.just([{"name": SECRET}]),
 )
@@ -276,13 +285,13 @@ def test_secrets_and_bulk_stay_behind() -> None:
         "name": "one",
         "namespace": "lab",
         "resourceVersion": "5",
-        "managedFields": [{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}],
+        "managedFields": [{"manager": "kubectl", "fieldsV1": {f"f:{SECRET}": {}}}],
         "annotations": {"kubectl.kubernetes.io/last-applied-configuration": SECRET},
     }
     result = assert_holds({"metadata": metadata, "spec": {"template": {"spec": guest}}})
     text = json.dumps(result)
     assert SECRET not in text
-    assert "managedFields" not in text
+    assert result["data"]["metadata"]["managedFields"] == [{"manager": "kubectl"}]
     assert "annotations" not in result["data"]["metadata"]
     assert result["data"]["spec"]["template"]["spec"]["volumes"] == [
         {"name": "init"},

@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from function import errors, events
-from function.inventory.mapping import fields, flat, versions, vm_object
+from function.inventory.mapping import fields, flat, origin, versions, vm_object
 
 KIND = "VirtualMachineInstance"
 GONE = "Gone"
@@ -64,7 +64,9 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
             raise errors.BadEvent(f"the {KIND} has no {part}")
     columns["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     deletion_asked_at = columns.pop("deleted_at")
-    if versions.STEPS[event.type] == versions.DELETE:
+    deleted = versions.STEPS[event.type] == versions.DELETE
+    columns["changed_by"] = origin.changed_by(event.data, deleted=deleted)
+    if deleted:
         columns |= {"phase": GONE, "deleted_at": event.time or deletion_asked_at or _EPOCH}
     row = Instance(type=event.type, id=event.id, time=event.time, **columns)
     return ordered(row, number=number)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from function import events
-from function.inventory.mapping import flat, instance, vm, volume_templates
+from function.inventory.mapping import flat, instance, origin, vm, volume_templates
 
 _SOURCE = "dev.knative.apiserver."
 
@@ -29,6 +29,7 @@ _ALL_VALUES: _Form = ...
 _AMOUNTS = {"requests": _values("cpu", "memory"), "limits": _values("cpu", "memory")}
 _MATCHER = _values("kind", "name", "revisionName", "inferFromVolume")
 _CLAIM = {**_values("storageClassName"), "resources": {"requests": _values("storage")}}
+_MANAGERS = [_values(*origin.Entry.__annotations__)]
 _CPU = _values("cores", "sockets", "threads")
 _MEMORY = {**_values("guest"), "hugepages": _values("pageSize")}
 _MACHINE: Mapping[str, _Form] = {
@@ -38,7 +39,8 @@ _MACHINE: Mapping[str, _Form] = {
             "name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"
         ),
         "labels": _ALL_VALUES,
-        "annotations": _values(*volume_templates.Annotations.__annotations__),
+        "annotations": _values(*volume_templates.Annotations.__annotations__, *origin.Annotations.__annotations__),
+        "managedFields": _MANAGERS,
     },
     "spec": {
         **_values("runStrategy", "running"),
@@ -72,6 +74,8 @@ _INSTANCE: Mapping[str, _Form] = {
     **_values("apiVersion", "kind"),
     "metadata": {
         **_values("name", "namespace", "uid", "resourceVersion", "deletionTimestamp"),
+        "annotations": _values(*origin.Annotations.__annotations__),
+        "managedFields": _MANAGERS,
         "ownerReferences": [_values("apiVersion", "kind", "name", "uid", "controller")],
     },
     "spec": {"domain": {"cpu": _CPU, "memory": _MEMORY, "resources": _AMOUNTS}},

@@ -12,7 +12,7 @@ import datetime
 from typing import Any
 
 from function import errors, events
-from function.inventory.mapping import fields, flat, versions, vm_object
+from function.inventory.mapping import fields, flat, origin, versions, vm_object
 
 GROUP = "kubevirt.io/"
 KIND = "VirtualMachine"
@@ -48,7 +48,8 @@ class VirtualMachine(versions.Row, frozen=True, kw_only=True, omit_defaults=True
     deleted_at: datetime.datetime | None = None
 
 
-COLUMNS: tuple[str, ...] = VirtualMachine.__struct_fields__
+COLUMNS: tuple[str, ...] = tuple(name for name in VirtualMachine.__struct_fields__ if name not in versions.NOTES)
+"""The columns that a row gives a machine; :data:`versions.NOTES` are the history's alone."""
 LIMITS: versions.Limits = [
     *((name, versions.INT4) for name in ("cpucores", "cpusockets", "cputhreads", "vcpus", "disks")),
     *((name, versions.INT8) for name in ("resource_version", "generation", "memory_bytes", "disk_bytes")),
@@ -70,7 +71,10 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     columns["kind"] = columns["kind"] or flat.text(event.attributes, "kind") or KIND
     deletion_asked_at = columns.pop("deleted_at", None)
     event_type, time = event.type, event.time
-    if versions.STEPS[event_type] == versions.DELETE:
+    deleted = versions.STEPS[event_type] == versions.DELETE
+    if shape == versions.OBJECT:
+        columns["changed_by"] = origin.changed_by(event.data, deleted=deleted)
+    if deleted:
         columns["deleted_at"] = time or deletion_asked_at or _EPOCH
     row = VirtualMachine(type=event_type, id=event.id, time=time, **columns)
     return ordered(row, shape, number=number)

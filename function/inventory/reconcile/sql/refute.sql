@@ -64,16 +64,16 @@ WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AN
 -- Lets the state be the newest version that is left; the refuted one itself where none is, until the list corrects it.
 PREPARE restore_machines (json) AS
 UPDATE vm_state AS s
-SET (type, id, time, uid, resource_version, kind, generation, cpucores, cpusockets, cputhreads, spec_vcpus, memory,
-     spec_memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os, architecture,
+SET (type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets, cputhreads, spec_vcpus,
+     memory, spec_memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os, architecture,
      machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch, version_number, version_time,
      version_step, shape, digest, effective_at, updated_at, node, ip_addresses, guest_os, phase, live_vcpus,
      live_memory_bytes, runtime_seen_at)
-  = (n.type, n.id, n.time, n.uid, n.resource_version, n.kind, n.generation, n.cpucores, n.cpusockets, n.cputhreads,
-     n.vcpus, n.memory, n.memory_bytes, n.storageclass, n.network, n.instancetype, n.preference, n.run_strategy,
-     n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.created_at, n.deleted_at,
-     n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest, n.effective_at, now(),
-     i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes, i.effective_at),
+  = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.kind, n.generation, n.cpucores, n.cpusockets,
+     n.cputhreads, n.vcpus, n.memory, n.memory_bytes, n.storageclass, n.network, n.instancetype, n.preference,
+     n.run_strategy, n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.created_at,
+     n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest, n.effective_at,
+     now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes, i.effective_at),
     -- A size that was looked up holds for the same machine and the same instancetype.
     instancetype_vcpus = CASE WHEN (s.uid, s.instancetype) IS NOT DISTINCT FROM (n.uid, n.instancetype)
                          THEN s.instancetype_vcpus END,
@@ -166,11 +166,12 @@ WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AN
 -- See restore_machines; what the machines show of it follows.
 PREPARE restore_instances (json) AS
 UPDATE vm_runtime AS s
-SET (type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes,
-     deleted_at, version_epoch, version_number, version_time, version_step, shape, digest, effective_at, updated_at)
-  = (n.type, n.id, n.time, n.uid, n.resource_version, n.node, n.ip_addresses, n.guest_os, n.phase, n.live_vcpus,
-     n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape,
-     n.digest, n.effective_at, now())
+SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
+     live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
+     effective_at, updated_at)
+  = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.node, n.ip_addresses, n.guest_os, n.phase,
+     n.live_vcpus, n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step,
+     n.shape, n.digest, n.effective_at, now())
 FROM json_to_recordset($1) AS r (
     cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C"
 )

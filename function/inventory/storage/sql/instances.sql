@@ -29,7 +29,7 @@ WITH incoming AS MATERIALIZED (
            END AS under_floor
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
-        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, node text,
+        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, changed_by text, node text,
         ip_addresses text[], guest_os text, phase text, live_vcpus integer, live_memory_bytes bigint,
         deleted_at timestamptz, version_number bigint, version_time timestamptz, version_step smallint, shape smallint,
         digest bigint
@@ -59,7 +59,7 @@ WITH incoming AS MATERIALIZED (
     SELECT * FROM incoming
     UNION ALL
     SELECT cluster, namespace, name, owner_uid, 'vmledger.reconcile.delete', 'list-' || instances_version,
-           instances_time, NULL, instances_version, NULL, NULL, NULL, 'Gone', NULL, NULL, instances_time,
+           instances_time, NULL, instances_version, NULL, NULL, NULL, NULL, 'Gone', NULL, NULL, instances_time,
            CASE WHEN version_number < 0 THEN -1 ELSE instances_version END,
            CASE WHEN version_number < 0 THEN instances_time ELSE '-infinity' END,
            2, 1, 0, instances_epoch, instances_time, NULL, NULL, NULL, NULL
@@ -133,22 +133,22 @@ WITH incoming AS MATERIALIZED (
 
 ), added AS (
     INSERT INTO vm_runtime_history (
-        cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase,
-        live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape,
-        digest, effective_at, overtaken
+        cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
+        guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
+        version_step, shape, digest, effective_at, overtaken
     )
-    SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, node, ip_addresses, guest_os,
-           phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step,
-           shape, digest, effective_from, overtaken
+    SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
+           guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
+           version_step, shape, digest, effective_from, overtaken
     FROM judged WHERE held_at IS NULL
     RETURNING *
 
 ), improved AS (
     UPDATE vm_runtime_history AS h
-    SET (type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes,
-         deleted_at, shape, digest, effective_at, overtaken, recorded_at)
-      = (k.type, k.id, k.time, k.uid, k.resource_version, k.node, k.ip_addresses, k.guest_os, k.phase, k.live_vcpus,
-         k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.effective_from, k.overtaken, now())
+    SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
+         live_memory_bytes, deleted_at, shape, digest, effective_at, overtaken, recorded_at)
+      = (k.type, k.id, k.time, k.uid, k.resource_version, k.changed_by, k.node, k.ip_addresses, k.guest_os, k.phase,
+         k.live_vcpus, k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.effective_from, k.overtaken, now())
     FROM judged AS k
     WHERE k.better AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
       AND h.owner_uid = k.owner_uid AND h.effective_at = k.held_at
@@ -181,11 +181,12 @@ WITH incoming AS MATERIALIZED (
 )
 
 UPDATE vm_runtime AS s
-SET (type, id, time, uid, resource_version, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes,
-     deleted_at, version_epoch, version_number, version_time, version_step, shape, digest, effective_at, updated_at)
-  = (n.type, n.id, n.time, n.uid, n.resource_version, n.node, n.ip_addresses, n.guest_os, n.phase, n.live_vcpus,
-     n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape,
-     n.digest, n.effective_at, now())
+SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
+     live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
+     effective_at, updated_at)
+  = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.node, n.ip_addresses, n.guest_os, n.phase,
+     n.live_vcpus, n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step,
+     n.shape, n.digest, n.effective_at, now())
 FROM newest AS n
 WHERE s.cluster = n.cluster AND s.namespace = n.namespace AND s.name = n.name AND s.owner_uid = n.owner_uid
   AND (n.version_epoch, n.version_number, n.version_time, n.version_step)
