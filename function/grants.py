@@ -30,6 +30,7 @@ RIGHTS = {
     "ledger_health": "SELECT",
     "dead_letters": "SELECT, INSERT, UPDATE, DELETE",
     "virtual_machines": "SELECT",
+    "prune_runs": "SELECT",
     "_yoyo_migration": "SELECT",
 }
 """What the function's role may do, by table or view; with the rest of our tables it may do nothing."""

@@ -113,6 +113,7 @@ def run(
         if not dry_run:
             SQL.run(cursor, "drop_old_runs", cuts)
             refusals.merge_writers(cursor)
+            SQL.run(cursor, "note_prune", {"old": done.old, "redundant": done.redundant})
     return done
 
 

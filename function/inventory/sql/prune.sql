@@ -209,3 +209,11 @@ PREPARE drop_old_runs (timestamptz) AS
 DELETE FROM reconcile_runs AS r
 WHERE r.started_at < $1
   AND EXISTS (SELECT FROM reconcile_runs AS n WHERE n.cluster = r.cluster AND n.run > r.run AND NOT n.dry_run);
+
+-- note_prune (old, redundant)
+-- Notes that a prune came to its end, and drops the notes of those before the last hundred.
+PREPARE note_prune (bigint, bigint) AS
+WITH doomed AS (
+    DELETE FROM prune_runs WHERE run <= (SELECT max(run) - 99 FROM prune_runs)
+)
+INSERT INTO prune_runs (old, redundant) VALUES ($1, $2);
