@@ -18,7 +18,6 @@ bind = f"0.0.0.0:{_settings.receiver.port}"
 # Requests spend most of their time waiting for one commit that they share, and a greenlet waits cheaply: with threads,
 # each of the 512 connections would need a stack and a native thread.
 worker_class = function.web.gunicorn_worker.Worker
-post_fork = function.web.gunicorn_worker.starts
 worker_exit = function.web.gunicorn_worker.ends
 logger_class = function.web.gunicorn_logger.Logger
 logger_class.level = _settings.receiver.log_level
@@ -44,3 +43,19 @@ limit_request_field_size = 65536 - 16
 limit_request_fields = 200
 # Trust no header about the client or the scheme: nothing here needs them, and gunicorn refuses a contradictory one.
 forwarded_allow_ips = ""
+
+if _settings.metrics.port:
+    import function.web.gunicorn_metrics
+
+    _metrics = function.web.gunicorn_metrics.master(_settings, function.__version__)
+    on_starting = _metrics.on_starting
+    when_ready = _metrics.when_ready
+    child_exit = _metrics.child_exit
+    on_exit = _metrics.on_exit
+
+
+def post_fork(arbiter: object, worker: object) -> None:
+    """Begin a worker."""
+    function.web.gunicorn_worker.starts(arbiter, worker)
+    if _settings.metrics.port:
+        _metrics.post_fork(arbiter, worker)

@@ -60,6 +60,7 @@ class Service:
             configuration, router, self.states, door=self.door, refused=refused, dead_letters=dead_letters
         )
         self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
+        self.app.extensions["vmledger.memory"] = self.door.memory  # its worker measures it
         self._open = contextlib.ExitStack()  # closes the last one first
         for opened in (web, self._api, self._database, self._ledger, dead_letters, self._operations, notices):
             if opened is not None and not isinstance(opened, _Off):

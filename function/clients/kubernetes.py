@@ -22,7 +22,7 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from function import errors, settings
+from function import errors, measures, settings
 from function.clients import answers, list_pages
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Kube:
 
     def _object(self, path: str, reading: answers.Reading) -> Object | None:
         with self._noting():
-            answer = self._ask(path, ANSWER_SECONDS, ANSWER_BYTES)
+            answer = self._ask("get", path, ANSWER_SECONDS, ANSWER_BYTES)
             if answer.status == 404:
                 if reading.name and not answers.is_about(answer, reading.name):
                     raise errors.Unavailable(
@@ -252,7 +252,7 @@ class Kube:
         """Return the answer for a page; where the first attempt may fail by chance, that to the second."""
         pause = self._pause
         try:
-            answer = self._ask(path, PAGE_SECONDS, PAGE_BYTES)
+            answer = self._ask("list", path, PAGE_SECONDS, PAGE_BYTES)
             if answer.status != 429 and answer.status < 500:
                 return answer
             retry_after = answer.retry_after()
@@ -262,18 +262,24 @@ class Kube:
                 raise
         log.info(sentence, extra={"action": "kube.again"})
         time.sleep(pause)
-        return self._ask(path, PAGE_SECONDS, PAGE_BYTES)
+        return self._ask("list", path, PAGE_SECONDS, PAGE_BYTES)
 
-    def _ask(self, path: str, seconds: float, most_bytes: int) -> http.Answer:
-        """Return the answer to a GET; one with status 200 is whole."""
+    def _ask(self, verb: str, path: str, seconds: float, most_bytes: int) -> http.Answer:
+        """Return the answer to a GET; one with status 200 is whole. verb: ``get`` or ``list``."""
         from function.clients import http
 
         limits = http.Limits(connect=CONNECT_SECONDS, seconds=seconds, body_bytes=most_bytes)
         access = self._connect()
-        with answers.translated():
-            answer = access.ask(path, limits)
-            if answer.status == 200:
-                answer.whole()
+        status: int | None = None
+        try:
+            with answers.translated():
+                answer = access.ask(path, limits)
+                if answer.status == 200:
+                    answer.whole()
+            status = answer.status
+        finally:
+            if measures.recorder is not None:
+                measures.recorder.add(measures.KUBERNETES_CALLS, (verb, measures.outcome(status)))
         return answer
 
     def _connect(self) -> cluster_access.Access:

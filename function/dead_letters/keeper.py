@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from function import errors
+from function import errors, measures
 from function.dead_letters import letter, table
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,9 @@ class Keeper:
                 self._alone = len(batch)
                 return True
             log.warning("a dead letter is only in the log: %s", exc, extra={"action": "dead_letter.left_out"})
+            _measure("left_out", 1)
+        else:
+            _measure("kept", len(batch))
         self._away = False
         self._alone = max(0, self._alone - 1)
         self._remove(batch)
@@ -135,7 +138,13 @@ class Keeper:
             brought.done.set()
 
 
+def _measure(outcome: str, count: int) -> None:
+    if measures.recorder is not None:
+        measures.recorder.add(measures.DEAD_LETTERS, (outcome,), count)
+
+
 def _log_left_out(count: int) -> None:
+    _measure("left_out", count)
     log.warning(
         "the database is away: %d dead letters are only in the log of the echo",
         count,

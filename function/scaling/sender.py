@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from function import errors
+from function import errors, measures
 from function.clients import deadline, http, resolver
 from function.scaling import address_policy, conventions, template
 
@@ -75,6 +75,24 @@ class Sender:
         until: when to give up, on the monotonic clock. Raises :class:`errors.Unavailable` where the receiver may take
         it later, :class:`errors.Refused` where it refuses it, or where the url leads to a closed address.
         """
+        began = time.monotonic()
+        outcome = measures.FAILED
+        try:
+            self._send(request, where, until)
+            outcome = "delivered"
+        except errors.Refused:
+            outcome = measures.REFUSED
+            raise
+        finally:
+            if measures.recorder is not None:
+                measures.recorder.add(measures.WEBHOOK_DELIVERIES, (outcome,))
+                measures.recorder.observe(measures.WEBHOOK_SECONDS, time.monotonic() - began)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._client.close()
+
+    def _send(self, request: template.Request, where: str, until: float) -> None:
         with deadline.until(until):
             for attempt in range(1, ATTEMPTS + 1):
                 outcome = self._attempt(request, where)
@@ -87,10 +105,6 @@ class Sender:
                     times = f"{attempt} times" if attempt > 1 else "once"
                     raise errors.Unavailable(f"the webhook of {where} {outcome.why}; it was asked {times}")
                 time.sleep(pause)
-
-    def close(self) -> None:
-        """Close the kept connections."""
-        self._client.close()
 
     def _attempt(self, request: template.Request, where: str) -> _Outcome:
         try:

@@ -19,6 +19,7 @@ from function.settings.dead_letters import DeadLetters
 from function.settings.echo import Echo
 from function.settings.kubernetes import Kubernetes
 from function.settings.ledger import DEFAULT_CLUSTER, Ledger
+from function.settings.metrics import Metrics
 from function.settings.operations import Operations, OperationsAccess
 from function.settings.page import Page
 from function.settings.receiver import Receiver
@@ -33,6 +34,7 @@ __all__ = [
     "Echo",
     "Kubernetes",
     "Ledger",
+    "Metrics",
     "Operations",
     "OperationsAccess",
     "Page",
@@ -59,6 +61,7 @@ class Settings:
     """What the function was given by its environment, by room."""
 
     receiver: Receiver = dataclasses.field(default_factory=Receiver)
+    metrics: Metrics = dataclasses.field(default_factory=Metrics)
     callers: Callers = dataclasses.field(default_factory=Callers)
     ledger: Ledger = dataclasses.field(default_factory=Ledger)
     database: Database = dataclasses.field(default_factory=Database)
@@ -75,6 +78,7 @@ class Settings:
         """Read all parts from ``environ``; raise :class:`errors.BadSetting` for the first value that is wrong."""
         return cls(
             receiver=Receiver.from_env(environ),
+            metrics=Metrics.from_env(environ),
             callers=Callers.from_env(environ),
             ledger=Ledger.from_env(environ),
             database=Database.from_env(environ),

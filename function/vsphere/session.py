@@ -19,7 +19,7 @@ from typing import Any
 
 import requests
 
-from function import errors, settings
+from function import errors, measures, settings
 from function.clients import http
 
 log = logging.getLogger(__name__)
@@ -137,11 +137,17 @@ class Session:
         if seconds <= 0:
             raise errors.Unavailable("Operations is too slow: there was no time left for the event")
         limits = http.Limits(connect=seconds, seconds=seconds, body_bytes=MOST_BYTES)
+        status: int | None = None
         try:
-            return self._client.ask(self._request(call, token), limits)
+            answer = self._client.ask(self._request(call, token), limits)
+            status = answer.status
         except http.NoAnswer as exc:
             sentence = UNTRUSTED if exc.why is http.Why.UNTRUSTED else f"Operations {exc}"
             raise errors.Unavailable(sentence) from exc
+        finally:
+            if measures.recorder is not None:
+                measures.recorder.add(measures.OPERATIONS_CALLS, (measures.outcome(status),))
+        return answer
 
     def _request(self, call: Call, token: str | None) -> http.Request:
         """Return the call as requests prepares it, query, JSON and headers; our own client sends it, within limits."""

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import flask
 import werkzeug.exceptions
 
-from function import errors, events, settings, turns
-from function.web import budget, cloudevents, event_log, intake, routing
+from function import errors, events, measures, settings, turns
+from function.web import budget, cloudevents, event_log, event_measures, intake, routing
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -122,7 +122,11 @@ def _receiver(
         except errors.VmledgerError as exc:
             if refused and not isinstance(exc, (errors.Unavailable, errors.NotAdmitted)):
                 refused()
+            if measures.recorder is not None:
+                event_measures.failed(measures.recorder, subjects, status_of(exc), started)
             return failure(exc, started, subjects)
+        if measures.recorder is not None:
+            event_measures.handled(measures.recorder, subjects, outcomes, started)
         for each, outcome in zip(turns.shared(subjects), outcomes, strict=True):
             # A source may send every Event of a cluster: what is not for us is no news.
             level = logging.DEBUG if outcome == routing.NOT_FOR_US else logging.INFO
@@ -273,6 +277,8 @@ _DONE = _empty()
 
 
 def _error(status: int, sentence: str) -> flask.Response:
+    if measures.recorder is not None:
+        measures.recorder.add(measures.REQUEST_ERRORS, (str(status),))
     # A 401 says how to do better (RFC 9110, section 15.5.2).
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     return flask.Response(json.dumps({"error": sentence}), status, headers, content_type="application/json")

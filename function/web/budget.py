@@ -23,8 +23,13 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         self.large = turns.OneByOne()
-        self._left = size
+        self._size = self._left = size
         self._lock = threading.Lock()
+
+    @property
+    def drawn(self) -> int:
+        """How many bytes are taken."""
+        return self._size - self._left
 
     def share(self) -> Share:
         """Return the share of a request, to be held in a ``with`` statement for as long as it is in flight."""

@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from function import errors
+from function import errors, measures
 from function.clients import issuer
 
 LEEWAY_SECONDS = 60
@@ -45,6 +45,11 @@ _WRONG = {
     "MissingRequiredClaimError": "lacks one of the claims exp, iss, aud and sub",
 }
 """What is wrong with a token, by PyJWT's error, whose own words may quote the token; of others it cannot be read."""
+_REASONS: dict[type[errors.VmledgerError], str] = {
+    errors.Unauthenticated: "unauthenticated",
+    errors.Forbidden: "forbidden",
+}
+"""Why a caller was refused, as the value of a label."""
 _NO_KEY = "the caller's token is signed with no key of the issuer"
 
 
@@ -94,6 +99,8 @@ class Callers:
         except errors.VmledgerError as exc:
             with self._turn:
                 self.refused[type(exc)] += 1
+            if measures.recorder is not None:
+                measures.recorder.add(measures.CALLERS_REFUSED, (_REASONS.get(type(exc), "keys_unavailable"),))
             raise
         self._remember(_hash(authorization), min(int(claims["exp"]), time.time() + REMEMBERED_SECONDS))
 

@@ -26,7 +26,7 @@ import gunicorn.http.parser
 import gunicorn.http.wsgi
 import gunicorn.workers.ggevent
 
-from function import errors, logs, turns
+from function import errors, logs, measures, turns
 from function.web import connections, heads
 
 log = logging.getLogger(__name__)
@@ -160,8 +160,17 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         of graceful_timeout for them.
         """
         super().notify()
+        if measures.recorder is not None:
+            self._measure(measures.recorder)
         if not self.alive:
             self._connections.end_idle()
+
+    def _measure(self, to: measures.Recorder) -> None:
+        """Measure what is in flight: once a second, because at each request it would cost more than it shows."""
+        to.set(measures.IN_FLIGHT, self._served)
+        application = getattr(self, "wsgi", None)
+        if application is not None:
+            to.set(measures.IN_FLIGHT_BYTES, application.extensions["vmledger.memory"].drawn)
 
 
 def _on_thread(work: Callable[[], Any]) -> Any:
@@ -197,6 +206,8 @@ def _sentence(exc: gunicorn.http.errors.ParseException) -> str:
 def _refuse(client: gevent.socket.socket, status: http.HTTPStatus, sentence: str) -> None:
     """Answer what the application never sees as the application would, and end the connection."""
     body = json.dumps({"error": sentence}).encode()
+    if measures.recorder is not None:
+        measures.recorder.add(measures.REQUEST_ERRORS, (str(status.value),))
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     log.warning(sentence, extra={"action": "event.refused", "status": status.value})
     client.settimeout(SEND_SECONDS)

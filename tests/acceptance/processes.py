@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,13 @@ class Service:
     def log(self) -> str:
         """Return what the process wrote."""
         return self._log.read_text()
+
+    def metrics(self, port: int) -> dict[str, float]:
+        """Return the values of ``/metrics`` by name and labels, as the page writes them."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        values = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {series: float(value) for series, _, value in values}
 
     def workers(self) -> list[int]:
         """Return the process ids of gunicorn's workers."""
@@ -157,6 +165,8 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
         "HEALTH_",
         "RECONCILE_",
         "OIDC_",
+        "METRICS_",
+        "PROMETHEUS_",
     )
     kept = {key: value for key, value in os.environ.items() if not key.startswith((*ours, "vrops", "FUNCTION_"))}
     return {**kept, **environ}

@@ -47,7 +47,7 @@ VALUES = {
 }
 NAMED = {"history": "vm_history"}
 STATES = ("vm_state", "vm_runtime")
-READ_A_STATE = {"count_machines", "count_instances", "read_health"}
+READ_A_STATE = {"count_machines", "count_instances", "read_health", "read_clusters", "count_live"}
 """They count all rows of a state, or begin at the first one."""
 FILL = """
 INSERT INTO vm_history (cluster, namespace, name, type, id, kind, version_number, version_time, version_step, shape,

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from function import errors, settings
+from function import errors, measures, settings
 from function.cli import main
 from function.web import app, gunicorn_worker
 
@@ -18,6 +18,7 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 PARTS = {
     "receiver": "Receiver",
+    "metrics": "Metrics",
     "callers": "Callers",
     "ledger": "Ledger",
     "database": "Database",
@@ -68,6 +69,18 @@ def test_the_settings_page_is_that_of_the_code() -> None:
         table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
         assert rows(heading, page) == expected, f"the table under {heading} should be:\n{table}"
     assert re.findall(r"^## (.*)", page, re.MULTILINE) == list(declared)
+
+
+def test_the_metrics_page_is_that_of_the_code() -> None:
+    """A table for each place that values come from, with each metric, its kind, its labels and its sentence."""
+    declared: dict[str, list[list[str]]] = {source.value: [] for source in measures.Source}
+    for metric in measures.ALL:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        declared[metric.source.value].append([f"`{metric.name}`", metric.kind.value, labels, metric.doc])
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    for heading, expected in declared.items():
+        table = "\n".join(f"| {' | '.join(row)} |" for row in expected)
+        assert rows(heading, page) == expected, f"the table under {heading} should be:\n{table}"
 
 
 def test_the_status_table_is_that_of_the_code() -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Generic
 
-from function import errors
+from function import errors, measures
 from function.inventory.storage import set_aside, shared_write
 from function.inventory.storage.shared_write import Item, Result
 
@@ -121,8 +121,7 @@ class GroupCommit(Generic[Item, Result]):
                     with self._lock:
                         self._groups.popleft()
                     closed = True
-                    # The leader came first, so nobody in the group has less time left.
-                    self._shared.store(group.requests, request.end)
+                    self._store(group, request.end)
                 else:
                     group.turn.release()
         finally:
@@ -133,6 +132,18 @@ class GroupCommit(Generic[Item, Result]):
             else:
                 request.failure = errors.DatabaseUnavailable("the database did not answer in time")
                 self._leave(group)
+
+    def _store(self, group: _Group[Item, Result], end: float) -> None:
+        """Write a group; its leader came first, so nobody in it has less time left than until ``end``."""
+        if measures.recorder is None:
+            self._shared.store(group.requests, end)
+            return
+        began = time.monotonic()
+        size = group.size
+        self._shared.store(group.requests, end)
+        measures.recorder.observe(measures.GROUP_SIZE, size)
+        measures.recorder.observe(measures.GROUP_WAIT, max(0.0, began - (end - self._patience)))
+        measures.recorder.observe(measures.GROUP_POSTGRES, time.monotonic() - began)
 
     def _leave(self, group: _Group[Item, Result]) -> None:
         """Take the leader out of its group; the next of it leads."""
