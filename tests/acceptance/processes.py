@@ -38,7 +38,7 @@ class Service:
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **options: Any
     ) -> Reply:
         """Send one request on a connection of its own; return the whole answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request(method, path, body, dict(headers or {}), **options)
             answer = connection.getresponse()
@@ -48,7 +48,7 @@ class Service:
 
     def raw(self, head: str, body: bytes = b"") -> bytes:
         """Send bytes as they are, say that there are no more, and read what comes back."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
             connection.sendall(head.replace("\n", "\r\n").encode() + body)
             answer = b""
             with contextlib.suppress(ConnectionResetError):  # a server that has seen enough may close at once
@@ -86,7 +86,7 @@ class Service:
 
     def metrics(self, port: int) -> dict[str, float]:
         """Return the values of ``/metrics`` by name and labels, as the page writes them."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
             lines = answer.read().decode().splitlines()
         values = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {series: float(value) for series, _, value in values}

@@ -85,7 +85,7 @@ def test_nothing_of_a_token_is_printed(service: processes.Service, site: token_i
 
 def raw(service: processes.Service, request: str) -> int:
     """Send bytes; return the status of the answer."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=120) as line:
         line.sendall(request.encode())
         answer = b""
         while b"\r\n" not in answer:

@@ -74,7 +74,7 @@ def connected(service: processes.Service, count: int, first: bytes = b"") -> Ite
     with contextlib.ExitStack() as stack:
         opened = []
         for _ in range(count):
-            connection = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=30))
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=120))
             opened.append(connection)
             connection.sendall(first)
         yield opened

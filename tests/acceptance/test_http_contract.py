@@ -243,7 +243,7 @@ def test_the_limit_is_a_limit(service: processes.Service) -> None:
 
 def _chunked(service: processes.Service, chunks: Iterator[bytes]) -> processes.Reply:
     """Send a body without saying its length; the server may answer before it has all of it."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)) as connection:
         connection.putrequest("POST", "/")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.putheader("Content-Type", STRUCTURED["Content-Type"])
@@ -353,7 +353,7 @@ def test_a_sender_that_still_sends_when_it_is_refused_gets_the_sentence(url: str
     """The server reads on for a moment before it closes; a close under arriving bytes would be a reset."""
     with (
         processes.gunicorn(tmp_path / "log", {"DATABASE_URL": url}) as service,
-        socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection,
+        socket.create_connection(("127.0.0.1", service.port), timeout=120) as connection,
     ):
         connection.sendall(f"POST /{'x' * 10_000}".encode())
         select.select([connection], [], [], 30)  # it is refused by now

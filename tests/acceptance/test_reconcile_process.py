@@ -174,7 +174,7 @@ def test_one_that_is_stopped_says_so(
     with started(environ, "--page-size", "2") as process:
         midway(api, process)
         process.send_signal(how)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 5
     assert "Traceback" not in said
     assert query("SELECT outcome, error FROM reconcile_runs") == [

@@ -38,7 +38,7 @@ class Receiver:
 
     def post(self, request: vsphere.Request, path: str = "/echo") -> int:
         """Send a request; return the status."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
         with contextlib.closing(connection):
             connection.request("POST", path, request[1], request[0])
             return connection.getresponse().status
@@ -85,7 +85,7 @@ def start(tmp_path: pathlib.Path) -> Iterator[Start]:
 def _wait(port: int) -> None:
     end = time.monotonic() + processes.START_SECONDS
     while time.monotonic() < end:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/health/liveness")
             connection.getresponse().read()
@@ -196,7 +196,7 @@ def test_a_bad_secret_stops_the_start_with_one_line() -> None:
     """Exit code 1, the variable's name, and nothing of its value."""
     environ = processes.clean({"VROPS_SECRET": '{"vropsPassword": "hunter2"', "PORT": str(processes.free_port())})
     done = subprocess.run(
-        run.procfile(), cwd=ROOT, env=environ, capture_output=True, text=True, timeout=20, check=False
+        run.procfile(), cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
     assert re.fullmatch(r"vmledger: VROPS_SECRET .+\n", done.stdout + done.stderr)
