@@ -64,6 +64,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 _OWN = frozenset(Record("", 0, "", 0, "", (), None).__dict__) | {
     "line",
+    "beside",
     "message",
     "asctime",
     "color_message",
@@ -73,10 +74,11 @@ _COLORS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m"}
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
+    further = getattr(record, "beside", {})
     line = getattr(record, "line", None)
     if line is not None:
-        return _present(msgspec.structs.asdict(line), Line.__struct_fields__)
-    return _present(record.__dict__, _OWN)
+        return _present(msgspec.structs.asdict(line), Line.__struct_fields__) | further
+    return _present(record.__dict__, _OWN) | further
 
 
 def _present(fields: Mapping[str, object], without: Container[str] = ()) -> dict[str, object]:
@@ -88,7 +90,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
-        if (known := getattr(record, "line", None)) is not None:
+        if (known := getattr(record, "line", None)) is not None and not getattr(record, "beside", None):
             return self.encoded(known).decode()
         line: dict[str, object] = {
             "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC),
@@ -134,6 +136,7 @@ class Lines(logging.Handler):
     """Writes each line to standard error, or several with one system call where :func:`gather` was called."""
 
     later: Callable[[Callable[[], None]], object] | None = None
+    beside: Callable[[], Mapping[str, object]] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,13 +145,15 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record's line, or keep it until the end of the turn."""
         try:
+            if self.beside is not None:
+                record.__dict__["beside"] = self.beside()
             self._add(self.format(record).encode())
         except Exception:
             self.handleError(record)
 
     def tell(self, line: Line) -> bool:
-        """Write a line that is known whole, if this handler writes JSON; return whether it does."""
-        if not isinstance(self.formatter, JsonFormatter):
+        """Write a line that is known whole, if this handler writes JSON and adds nothing; return whether it does."""
+        if not isinstance(self.formatter, JsonFormatter) or self.beside is not None:
             return False
         self.acquire()
         try:
@@ -211,6 +216,13 @@ def gather(later: Callable[[Callable[[], None]], object]) -> None:
             handler.later = later
 
 
+def accompany(beside: Callable[[], Mapping[str, object]]) -> None:
+    """Add to each line the fields that ``beside`` returns when it is logged."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Lines):
+            handler.beside = beside
+
+
 def configuration(level: str) -> dict[str, object]:
     """Return the logging configuration (``logging.config.dictConfig``) for this process."""
     formatter = TerminalFormatter if sys.stderr.isatty() else JsonFormatter
@@ -231,5 +243,7 @@ def configuration(level: str) -> dict[str, object]:
             # These would log urls, and a webhook's url is a secret.
             "httpx2": {"level": "WARNING"},
             "httpcore2": {"level": "WARNING"},
+            "urllib3": {"level": "ERROR"},
+            "opentelemetry": {"level": "CRITICAL"},  # function/clients/telemetry.py says what is to be said
         },
     }

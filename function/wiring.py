@@ -13,7 +13,7 @@ import logging.config
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from function import errors, events, logs, settings
+from function import __version__, errors, events, logs, settings, tracing
 from function.clients import postgres
 from function.dead_letters import keeper, sink, table
 from function.inventory import capability as inventory
@@ -62,6 +62,7 @@ class Service:
         self.app.extensions["vmledger.close"] = self.close  # gunicorn's worker_exit finds it there
         self.app.extensions["vmledger.memory"] = self.door.memory  # its worker measures it
         self._open = contextlib.ExitStack()  # closes the last one first
+        self._open.callback(tracing.stop)
         for opened in (web, self._api, self._database, self._ledger, dead_letters, self._operations, notices):
             if opened is not None and not isinstance(opened, _Off):
                 self._open.callback(opened.close)
@@ -126,7 +127,18 @@ def from_env(environ: Mapping[str, str]) -> Service:
     logging.config.dictConfig(logs.configuration(configuration.receiver.log_level))
     for sentence in settings.corrections(environ):
         log.warning(sentence, extra={"action": "setting.corrected"})
+    if configuration.tracing.on:
+        _trace(configuration.tracing)
     return Service(configuration)
+
+
+def _trace(part: settings.Tracing) -> None:
+    """Record what this process does; called once its server has forked, as the spans are sent by a thread."""
+    from function.clients import telemetry
+
+    tracer = telemetry.Telemetry(part, version=__version__)
+    tracing.use(tracer)
+    logs.accompany(tracer.log_fields)
 
 
 def _letters(part: settings.DeadLetters, db: postgres.Database | None) -> table.Table | None:

@@ -10,9 +10,9 @@ import dataclasses
 import enum
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from function import errors, measures
+from function import errors, measures, tracing
 from function.clients import deadline, http, resolver
 from function.scaling import address_policy, conventions, template
 
@@ -95,7 +95,7 @@ class Sender:
     def _send(self, request: template.Request, where: str, until: float) -> None:
         with deadline.until(until):
             for attempt in range(1, ATTEMPTS + 1):
-                outcome = self._attempt(request, where)
+                outcome = self._attempt(request, where, attempt)
                 if outcome.verdict is _Verdict.DELIVERED:
                     return
                 if outcome.verdict is _Verdict.REFUSED:
@@ -106,21 +106,28 @@ class Sender:
                     raise errors.Unavailable(f"the webhook of {where} {outcome.why}; it was asked {times}")
                 time.sleep(pause)
 
-    def _attempt(self, request: template.Request, where: str) -> _Outcome:
+    def _attempt(self, request: template.Request, where: str, attempt: int) -> _Outcome:
         try:
             addresses = self._open(request.url, where)
         except resolver.Unresolved:
             return _Outcome(_Verdict.LATER, http.Why.UNRESOLVED)
         if deadline.left() < 0.1:
             return _Outcome(_Verdict.LATER, "was not asked in time")
-        try:
-            answer = self._post(request, addresses)
-        except http.NoAnswer as exc:
-            return _Outcome(_Verdict.LATER, str(exc))
+        with tracing.tracer().call(where, attempt) as call:
+            try:
+                answer = self._post(request, addresses, call.headers)
+            except http.NoAnswer as exc:
+                call.failed(exc.why.name.lower())
+                return _Outcome(_Verdict.LATER, str(exc))
+            call.answered(answer.status)
         return _judged(answer, request)
 
-    def _post(self, request: template.Request, addresses: Sequence[address_policy.Address]) -> http.Answer:
+    def _post(
+        self, request: template.Request, addresses: Sequence[address_policy.Address], further: Mapping[str, str]
+    ) -> http.Answer:
+        """POST once, with further headers, which replace the request's own."""
         url = request.url
+        own = {name: value for name, value in request.headers.items() if name.lower() not in further}
         return self._client.ask(
             http.Request(
                 method="POST",
@@ -128,7 +135,7 @@ class Sender:
                 host=url.host,
                 port=url.port,
                 target=url.path,
-                headers={**request.headers, "Host": url.authority},
+                headers={**own, **further, "Host": url.authority},
                 body=request.body,
             ),
             http.Limits(

@@ -24,10 +24,12 @@ from function.settings.operations import Operations, OperationsAccess
 from function.settings.page import Page
 from function.settings.receiver import Receiver
 from function.settings.scaling import Scaling
+from function.settings.tracing import PARENT, Tracing
 from function.settings.webhooks import Webhooks
 
 __all__ = [
     "DEFAULT_CLUSTER",
+    "PARENT",
     "Callers",
     "Database",
     "DeadLetters",
@@ -41,6 +43,7 @@ __all__ = [
     "Receiver",
     "Scaling",
     "Settings",
+    "Tracing",
     "Webhooks",
     "corrections",
 ]
@@ -72,6 +75,7 @@ class Settings:
     webhooks: Webhooks = dataclasses.field(default_factory=Webhooks)
     operations: Operations = dataclasses.field(default_factory=Operations)
     page: Page = dataclasses.field(default_factory=Page)
+    tracing: Tracing = dataclasses.field(default_factory=Tracing)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -89,6 +93,7 @@ class Settings:
             webhooks=Webhooks.from_env(environ),
             operations=Operations.from_env(environ),
             page=Page.from_env(environ),
+            tracing=Tracing.from_env(environ),
         )
 
     @classmethod

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import flask
 import werkzeug.exceptions
 
-from function import errors, events, measures, settings, turns
+from function import errors, events, measures, settings, tracing, turns
 from function.web import budget, cloudevents, event_log, event_measures, intake, routing
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def create_app(
         app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
     app.register_error_handler(werkzeug.exceptions.HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
-    app.wsgi_app = _events_first(receive, app.wsgi_app)  # type: ignore[method-assign]  # as Flask's documents do
+    served = tracing.tracer().application(_events_first(receive, app.wsgi_app))
+    app.wsgi_app = served  # type: ignore[assignment, method-assign]  # as Flask's documents do
     return app
 
 
@@ -217,6 +218,7 @@ def _read(
             if dead_letters:
                 dead_letters.body(attributes, line)
         raise
+    tracing.tracer().events(batch)
     if printer:
         is_large = len(body) > AT_ONCE_BYTES * len(batch)
         printed = [(event, printer.event(event, is_large=is_large)) for event in turns.shared(batch)]

@@ -167,6 +167,8 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
         "OIDC_",
         "METRICS_",
         "PROMETHEUS_",
+        "OTEL_",
+        "K_",
     )
     kept = {key: value for key, value in os.environ.items() if not key.startswith((*ours, "vrops", "FUNCTION_"))}
     return {**kept, **environ}

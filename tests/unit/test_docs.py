@@ -29,6 +29,7 @@ PARTS = {
     "webhooks": "Webhooks",
     "operations": "vRealize, Aria and VCF Operations",
     "page": "Page",
+    "tracing": "Traces",
 }
 """The heading of each part of the settings in docs/settings.md."""
 

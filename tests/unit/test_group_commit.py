@@ -27,7 +27,7 @@ class Gate:
     @property
     def table(self) -> shared_write.Table[str, str]:
         """What the groups are written to; an item is its own key."""
-        return shared_write.Table(self.write, lambda *_, **__: {}, lambda item: item)
+        return shared_write.Table(self.write, lambda *_, **__: {}, lambda item: item, "table")
 
     def write(self, items: Sequence[str], seconds: float, /, *, lock_wait: float) -> Sequence[str]:
         """Store the items, all or none."""

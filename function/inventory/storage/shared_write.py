@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from function import errors
+from function import errors, tracing
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,14 +50,15 @@ class Lock(enum.Enum):
 class Request(Generic[Item, Result]):
     """What one request hands in, until when it waits, and what became of it: results, a failure, or a lock.
 
-    With a lock it is set aside.
+    With a lock it is set aside. place: where in a trace it stands.
     """
 
-    __slots__ = ("end", "failure", "items", "lock", "results")
+    __slots__ = ("end", "failure", "items", "lock", "place", "results")
 
     def __init__(self, items: Sequence[Item], end: float) -> None:
         self.items = items
         self.end = end
+        self.place = tracing.tracer().here()
         self.results: Sequence[Result] | None = None
         self.failure: Exception | None = None
         self.lock: Lock | None = None
@@ -86,11 +87,13 @@ class Table(Generic[Item, Result]):
     not_free: returns the keys of the items whose rows cannot be locked: True where one is locked, False where none is
     there. It waits only for a whole table.
     key: returns what names the row of an item.
+    name: the table's, in traces.
     """
 
     write: _Write[Item, Result]
     not_free: _NotFree[Item]
     key: Callable[[Item], Hashable]
+    name: str
 
 
 class SharedWrite(Generic[Item, Result]):
@@ -159,7 +162,8 @@ class SharedWrite(Generic[Item, Result]):
 
     def _write(self, part: Sequence[Request[Item, Result]], end: float, lock_wait: float) -> None:
         items = [item for request in part for item in request.items]
-        results = self._table.write(items, end - time.monotonic(), lock_wait=lock_wait)
+        with tracing.tracer().write([request.place for request in part], self._table.name, len(items)):
+            results = self._table.write(items, end - time.monotonic(), lock_wait=lock_wait)
         first = 0
         for request in part:
             beyond = first + len(request.items)

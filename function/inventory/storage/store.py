@@ -125,12 +125,13 @@ class Store:
     @property
     def machines(self) -> shared_write.Table[versions.Change, Outcome]:
         """The tables of the machines, for a group commit."""
-        return shared_write.Table(self.write, self._not_free(_NOT_FREE_MACHINES), lambda change: change.key)
+        return shared_write.Table(self.write, self._not_free(_NOT_FREE_MACHINES), lambda change: change.key, "vm_state")
 
     @property
     def instances(self) -> shared_write.Table[versions.Change, Outcome]:
         """The tables of the instances, for a group commit. An instance needs the row of its machine too."""
-        return shared_write.Table(self.write_instances, self._not_free(_NOT_FREE_INSTANCES), lambda change: change.key)
+        not_free = self._not_free(_NOT_FREE_INSTANCES)
+        return shared_write.Table(self.write_instances, not_free, lambda change: change.key, "vm_runtime")
 
     def _not_free(self, sql: str) -> Callable[..., dict[Hashable, bool]]:
         """Return what returns the keys of the changes whose rows cannot be locked now, and whether they are locked."""
