@@ -29,6 +29,9 @@ RIGHTS = {
     "ledger_heard": "SELECT, INSERT, UPDATE, DELETE",
     "ledger_health": "SELECT",
     "dead_letters": "SELECT, INSERT, UPDATE, DELETE",
+    "fleet_days": "SELECT, INSERT, DELETE",
+    "fleet_days_filled": "SELECT, INSERT, UPDATE",
+    "fleet_days_looked": "SELECT, UPDATE",
     "virtual_machines": "SELECT",
     "prune_runs": "SELECT",
     "_yoyo_migration": "SELECT",
@@ -39,6 +42,7 @@ READS = {
         (
             *("virtual_machines", "vm_changes", "ledger_health", "vm_state", "vm_history"),
             *("vm_runtime", "vm_runtime_history", "clusters", "reconcile_runs", "_yoyo_migration"),
+            *("fleet_days", "fleet_days_filled"),
         ),
         "SELECT",
     ),

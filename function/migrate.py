@@ -23,7 +23,7 @@ import yoyo.connections
 
 from function import errors, events, grants, progress, settings
 from function.clients import postgres, postgres_session
-from function.inventory import prune
+from function.inventory import days, prune
 from function.inventory.mapping import versions, vm
 from function.inventory.storage import store
 
@@ -31,6 +31,9 @@ ADVISORY_LOCK = 7_682_013_519
 """Any number that no other program uses; "vmledger" on a telephone's keys, shortened."""
 PAGE = 500
 IMPORTED = "imported into vm_history by vmledger; vmledger does not use this table any more"
+
+DAYS = "0011.fleet_days"
+"""The migration after which the days are computed from the history."""
 
 IN_THE_WAY = "virtual_machines exists and is not the published table: rename it, then migrate again"
 """The error that 0001.ledger.sql raises; the only words of the database that are shown, because they are ours."""
@@ -62,7 +65,8 @@ class Migrated:
     applied: names of migrations, in their order. imported, skipped: rows of the published example's table, None where
     there was none to import. months_left: the tables of the coming months are left to prune. granted: the variables
     whose roles have their rights. owner_repaired: the tables' owner has got back the rights that an earlier run with
-    DB_APP_ROLE took. public_closed: the role public, which is everybody, can no longer write the tables.
+    DB_APP_ROLE took. public_closed: the role public, which is everybody, can no longer write the tables. days: what
+    became of fleet_days.
     """
 
     applied: list[str] = dataclasses.field(default_factory=list)
@@ -72,6 +76,7 @@ class Migrated:
     granted: list[str] = dataclasses.field(default_factory=list)
     owner_repaired: bool = False
     public_closed: bool = False
+    days: days.Filled = dataclasses.field(default_factory=days.Filled)
 
 
 def run(configuration: settings.Settings, talk: progress.Progress | None = None) -> Migrated:
@@ -96,6 +101,8 @@ def run(configuration: settings.Settings, talk: progress.Progress | None = None)
             with session.cursor(lock_wait=NEEDS.lock) as cursor:
                 grants.grant(cursor, role, rights)
             done.granted.append(variable)
+        if DAYS in done.applied or done.imported is not None:
+            done.days = _fill_days(configuration, talk)
     return done
 
 
@@ -105,6 +112,15 @@ def _roles(part: settings.Database) -> list[tuple[str, str, Mapping[str, str]]]:
         raise errors.Refused("DB_READ_ROLE names the function's role, which writes: name another role, or none")
     named = ((part.app_role, "DB_APP_ROLE", grants.RIGHTS), (part.read_role, "DB_READ_ROLE", grants.READS))
     return [(role, variable, rights) for role, variable, rights in named if role]
+
+
+def _fill_days(configuration: settings.Settings, talk: progress.Progress) -> days.Filled:
+    """Compute days of fleet_days from the history; the schema is up to date, even where this fails."""
+    try:
+        return days.fill(configuration, seconds=days.MIGRATE_SECONDS, denied=DENIED, talk=talk)
+    except errors.VmledgerError as exc:
+        talk.note(f"fleet_days is left to the next reconcile: {exc}")
+        return days.Filled()
 
 
 def _add_months(session: postgres_session.Session) -> bool:

@@ -46,6 +46,10 @@ def lines(done: migrate.Migrated) -> list[str]:
         )
     whose = {"DB_APP_ROLE": "what the function needs", "DB_READ_ROLE": "what the page reads"}
     sentences += [f"granted {variable} {whose[variable]}" for variable in done.granted]
+    if done.days.filled:
+        sentences.append(f"computed {done.days.filled} days of fleet_days from the history")
+    if done.days.left:
+        sentences.append(f"left {done.days.left} days of fleet_days to the next reconciles and prunes")
     if not done.applied and done.imported is None:
         sentences.append("the schema is up to date")
     return sentences

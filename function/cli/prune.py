@@ -20,8 +20,8 @@ HELP = """\
 It drops versions older than --older-than, except the one that was in force then, and versions older than
 --redundant-after that were never in force or repeat the facts of the version before. The newest version of each
 machine stays, also of deleted ones.
-It also makes the tables of the months to come, and removes dead letters older than DEAD_LETTERS_DAYS. It can be
-stopped at any time, and run again.
+It also makes the tables of the months to come, computes the days of fleet_days that are due, and removes dead letters
+older than DEAD_LETTERS_DAYS. It can be stopped at any time, and run again.
 
 It makes and drops tables, so it logs in as their owner, the role that ran migrate.
 
@@ -68,6 +68,8 @@ def lines(done: prune.Pruned, letters: int, *, terminal: bool) -> list[str]:
     sentences = [f"{verb} {done.old} old versions, and {done.redundant} that were redundant"]
     if done.locked:
         sentences.append(f"left {done.locked} machines to the next run, because another transaction holds their rows")
+    if done.days:
+        sentences.append(f"computed {done.days} days of fleet_days")
     if done.months:
         sentences.append(f"dropped whole months: {', '.join(done.months)}")
     if letters:

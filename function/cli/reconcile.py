@@ -19,7 +19,9 @@ from typing import Any, TextIO
 
 import click
 
+from function import errors, settings
 from function.cli import output
+from function.inventory import days
 from function.inventory.mapping import versions
 from function.inventory.reconcile import report, result
 from function.inventory.reconcile import run as reconciliation
@@ -116,6 +118,8 @@ def command(ctx: click.Context, /, *, repaired_ok: bool, **options: Any) -> None
     talk = TerminalReport(sys.stdout)
     with _stoppable(reconciliation.Stopped):
         done = reconciliation.run(configuration, result.Options(**options), talk)
+        if done.outcome in ("clean", "repaired") and not done.dry_run:
+            _fill_days(configuration, talk)
     talk.close()
     _log_outcome(done, terminal=terminal)
     _print(done)
@@ -138,6 +142,14 @@ def _stoppable(stopped: type[BaseException]) -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _fill_days(configuration: settings.Settings, talk: report.Report) -> None:
+    """Bring fleet_days up to date; where that fails, the ledger is right all the same, and the next run does it."""
+    try:
+        days.fill(configuration, seconds=days.RECONCILE_SECONDS, talk=talk)
+    except errors.VmledgerError as exc:
+        log.warning("fleet_days was left to the next run: %s", exc, extra={"action": "reconcile.days_left"})
 
 
 def _log_outcome(done: result.Run, *, terminal: bool) -> None:

@@ -106,6 +106,7 @@ def _forget(cursor: postgres.Cursor, cluster: str, known: dict[str, int], talk: 
         while _forget_some(cursor, kind, cluster, portion, gone):
             talk.at(noun, gone[kind], max(gone[kind], known[kind]))
     cursor.execute("BEGIN")
+    SQL.run(cursor, "lock_days")
     for name in ("machine_versions", "instance_versions", "reconciles", "others"):
         [(count,)] = SQL.run(cursor, f"forget_{name}", {"cluster": cluster})
         gone[name] += count

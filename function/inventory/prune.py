@@ -26,7 +26,7 @@ import psycopg2.errors
 
 from function import errors, progress, settings
 from function.clients import postgres, postgres_session, statements
-from function.inventory import portions
+from function.inventory import days, portions
 from function.inventory.storage import refusals
 
 MONTHS_AHEAD = 3
@@ -34,6 +34,7 @@ MOST_LOCKED = 20
 """Machines that a run leaves out because another transaction holds their rows; with more it is not worth going on."""
 LOCK_NUMBER = 7_682_013_520
 """Of the advisory lock that keeps a second prune away; beside the one of ``migrate``."""
+DENIED = "the database role may not prune: log in as the owner of the tables, the role that ran `migrate`"
 NEEDS = postgres_session.Needs(
     statement=600,
     lock=4,
@@ -69,12 +70,14 @@ class Pruned:
     """What a run dropped, or in a dry run would drop: versions, and whole months.
 
     locked: machines and instances that were left to the next run, because another transaction held their rows.
+    days: past days of fleet_days that were computed, before anything was dropped.
     """
 
     dry_run: bool
     old: int = 0
     redundant: int = 0
     locked: int = 0
+    days: int = 0
     months: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -101,11 +104,15 @@ def run(
     if not configuration.database.configured:
         raise errors.Refused(postgres.NOT_CONFIGURED)
     done = Pruned(dry_run=dry_run)
+    if not dry_run:
+        filled = days.fill(configuration, seconds=days.PRUNE_SECONDS, wait=days.PRUNE_WAIT, denied=DENIED, talk=talk)
+        done.days = filled.filled
     with _connected(configuration) as cursor:
         [(now, _)] = SQL.run(cursor, "find_times", {"months": MONTHS_AHEAD})
         cuts = {"old": now - older_than, "redundant": now - min(redundant_after, older_than)}
         if not dry_run:
             add_months(cursor)
+            days.keep(cursor, cuts["old"])
         for kind, history in HISTORIES.items():
             _prune(cursor, kind, cuts, done, talk or progress.Progress())
             if not dry_run:
@@ -131,8 +138,7 @@ def add_months(cursor: postgres.Cursor) -> list[str]:
 @contextlib.contextmanager
 def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
     """Yield a cursor while no other prune runs; a failure becomes one sentence for a person."""
-    denied = "the database role may not prune: log in as the owner of the tables, the role that ran `migrate`"
-    with postgres_session.for_command(configuration.database.connection(), NEEDS, denied=denied) as session:
+    with postgres_session.for_command(configuration.database.connection(), NEEDS, denied=DENIED) as session:
         if not session.alone(LOCK_NUMBER):
             raise errors.Refused("another prune of this database is running: leave it to that one")
         try:

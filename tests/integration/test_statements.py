@@ -38,6 +38,7 @@ VALUES = {
     "bigint[]": "{1}",
     "text": "a",
     "interval": "1 day",
+    "date": "2026-11-22",
     "smallint": "1",
     "integer": "1",
     "integer[]": "{1}",
@@ -47,7 +48,9 @@ VALUES = {
 }
 NAMED = {"history": "vm_history"}
 STATES = ("vm_state", "vm_runtime")
-READ_A_STATE = {"count_machines", "count_instances", "read_health", "read_clusters", "count_live"}
+READ_A_STATE = {
+    *("count_machines", "count_instances", "read_health", "read_clusters", "count_live", "first_day", "fill_day"),
+}
 """They count all rows of a state, or begin at the first one."""
 FILL = """
 INSERT INTO vm_history (cluster, namespace, name, type, id, kind, version_number, version_time, version_step, shape,

@@ -18,7 +18,8 @@ SELECT now() - greatest(
        (SELECT count(*) FROM reconcile_runs WHERE cluster = $1),
        (SELECT count(*) FROM clusters WHERE cluster = $1)
        + (SELECT count(*) FROM ledger_heard WHERE cluster = $1)
-       + (SELECT count(*) FROM reconcile_seen WHERE cluster = $1);
+       + (SELECT count(*) FROM reconcile_seen WHERE cluster = $1)
+       + (SELECT count(*) FROM fleet_days WHERE cluster = $1);
 
 -- lock_some_machines (cluster, batch)
 -- Returns the keys of the cluster's first machines, in the order in which all writers lock them, and keeps writers of
@@ -103,14 +104,22 @@ PREPARE forget_reconciles (text) AS
 WITH gone AS (DELETE FROM reconcile_runs WHERE cluster = $1 RETURNING 1)
 SELECT count(*) FROM gone;
 
+-- lock_days ()
+-- Keeps the days from being filled until the transaction ends: a day that is being computed may have the cluster still.
+LOCK TABLE fleet_days IN SHARE ROW EXCLUSIVE MODE;
+
 -- forget_others (cluster)
--- Deletes, and counts, what is left: the cluster itself, when it was heard, and what a reconcile that broke off left.
+-- Deletes, and counts, what is left: the cluster itself, when it was heard, what a reconcile that broke off left, and
+-- its days.
 PREPARE forget_others (text) AS
 WITH heard AS (
     DELETE FROM ledger_heard WHERE cluster = $1 RETURNING 1
 ), seen AS (
     DELETE FROM reconcile_seen WHERE cluster = $1 RETURNING 1
+), counted AS (
+    DELETE FROM fleet_days WHERE cluster = $1 RETURNING 1
 ), known AS (
     DELETE FROM clusters WHERE cluster = $1 RETURNING 1
 )
-SELECT (SELECT count(*) FROM heard) + (SELECT count(*) FROM seen) + (SELECT count(*) FROM known);
+SELECT (SELECT count(*) FROM heard) + (SELECT count(*) FROM seen) + (SELECT count(*) FROM counted)
+       + (SELECT count(*) FROM known);
