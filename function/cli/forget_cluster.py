@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Any
 
 import click
 
 from function.cli import output
 from function.inventory import forget
-from function.settings import variables
 
 HELP = """\
 It deletes all rows of the cluster, and nothing brings them back: virtual machines, instances, both histories,
@@ -34,21 +32,8 @@ examples:
 """
 
 
-class Name(click.ParamType[str]):
-    """The name of a cluster, as the ledger has it."""
-
-    name = "NAME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Read the argument."""
-        try:
-            return variables.utf8(str(value))
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
-
-
 @click.command(epilog=output.as_written(f"{HELP}\n{output.DATABASE_HELP}"))
-@click.argument("cluster", type=Name())
+@click.argument("cluster", type=output.Text())
 @click.option("--dry-run", is_flag=True, help="Print how many rows would be deleted; delete nothing.")
 @click.option("--force", is_flag=True, help="Also where something was stored from it within the last day.")
 def command(cluster: str, *, dry_run: bool, force: bool) -> None:

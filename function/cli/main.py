@@ -25,6 +25,7 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 COMMANDS = {
     "migrate": "bring the database schema up to date",
     "reconcile": "make the ledger equal to the cluster",
+    "export": "write the virtual machines as a list: CSV, JSON, a workbook, an Ansible inventory",
     "health": "check that events and reconciles still arrive, and name each problem",
     "page": "serve the page over the ledger to browsers",
     "replay": "send the kept dead letters again",

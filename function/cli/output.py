@@ -61,6 +61,36 @@ class Span(click.ParamType[datetime.timedelta]):
         return datetime.timedelta(seconds=seconds)
 
 
+class Text(click.ParamType[str]):
+    """A text as the ledger can have it, such as the name of a cluster."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read an argument or an option."""
+        try:
+            return variables.utf8(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class Moment(click.ParamType[datetime.datetime]):
+    """A moment: a date, a date and a time (RFC 3339; UTC without an offset), or a span before now, such as 2d."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime.datetime:
+        """Read an option; the database knows what time it is, so here only the form is judged."""
+        text = str(value).strip()
+        try:
+            if text[-1:].lower() in variables.UNITS and text[:-1].isdigit():
+                return datetime.datetime.now(datetime.UTC) - Span().convert(text, param, ctx)
+            found = datetime.datetime.fromisoformat(text)
+            return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).astimezone(datetime.UTC)
+        except (ValueError, OverflowError):
+            self.fail("must be a moment such as 2026-11-01, 2026-11-01T03:00Z, or 2d for two days ago", param, ctx)
+
+
 class _AroundBar(logging.StreamHandler[TextIO]):
     """Writes log lines in the place of the bar, which is drawn again below them."""
 
