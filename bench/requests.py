@@ -19,7 +19,9 @@ STEP = 10
 RUN = f"{BEGAN:x}"
 STRIDE = 7919
 """A prime: events meet the VMs in a jumble, as in life, and each as often as the others."""
-_SUBJECT = f"Ce-Subject: /apis/kubevirt.io/v1/namespaces/{NAMESPACE}/virtualmachines/".encode()
+UID = "9467e988-29fb-4e31-bbfe-e7f2642ea7fa"
+"""Of each VM of :func:`objects`: the key holds the name besides."""
+MACHINES = b"virtualmachines"
 
 
 def identifier(number: int | str) -> str:
@@ -49,20 +51,29 @@ def objects(machines: int) -> load.Render:
     """Whole objects of about 4 kB, as the source sends them."""
     body = json.dumps(_machine(), separators=(",", ":")).encode()
     before, between, after = body.split(b"@")
-    head = (
+    start = head("VirtualMachine", UPDATE)
+
+    def render(number: int) -> bytes:
+        name = machine("object", number, machines)
+        return whole(start, number, name, b"".join((before, name, between, b"%d" % (number + 1), after)))
+
+    return render
+
+
+def head(kind: str, kind_of_event: str) -> bytes:
+    """Return the headers that all events with objects of a kind have."""
+    return (
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\n"
-        f"Ce-Apiversion: kubevirt.io/v1\r\nCe-Kind: VirtualMachine\r\nCe-Source: {ADDRESS}\r\nCe-Specversion: 1.0\r\n"
-        f"Ce-Type: {UPDATE}\r\nCe-Namespace: {NAMESPACE}\r\n"
+        f"Ce-Apiversion: kubevirt.io/v1\r\nCe-Kind: {kind}\r\nCe-Source: {ADDRESS}\r\nCe-Specversion: 1.0\r\n"
+        f"Ce-Type: {kind_of_event}\r\nCe-Namespace: {NAMESPACE}\r\n"
         "Ce-Knativearrivaltime: 2026-11-22T01:27:18.865890505Z\r\nKn-Namespace: ns\r\nPrefer: reply\r\n"
         "Accept-Encoding: gzip\r\n"
     ).encode()
 
-    def render(number: int) -> bytes:
-        name = machine("object", number, machines)
-        whole = b"".join((before, name, between, b"%d" % (number + 1), after))
-        return head + _attributes(number, name) + b"Content-Length: %d\r\n\r\n" % len(whole) + whole
 
-    return render
+def whole(start: bytes, number: int, name: bytes, body: bytes, *, plural: bytes = MACHINES) -> bytes:
+    """Return the n-th request with an object; start: from :func:`head`."""
+    return start + _attributes(number, name, plural) + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 def machine(prefix: str, number: int, machines: int) -> bytes:
@@ -70,11 +81,12 @@ def machine(prefix: str, number: int, machines: int) -> bytes:
     return b"%s-%06d" % (prefix.encode(), number * STRIDE % machines)
 
 
-def _attributes(number: int, name: bytes) -> bytes:
+def _attributes(number: int, name: bytes, plural: bytes = MACHINES) -> bytes:
     """The headers in which an event differs from the others."""
     second, micros = divmod(BEGAN + number * STEP, 1_000_000)
-    values = (identifier(number).encode(), name, _second(second), micros, _SUBJECT, name)
-    return b"Ce-Id: %s\r\nCe-Name: %s\r\nCe-Time: %s.%06dZ\r\n%s%s\r\n" % values
+    subject = b"/apis/kubevirt.io/v1/namespaces/%s/%s/%s" % (NAMESPACE.encode(), plural, name)
+    values = (identifier(number).encode(), name, _second(second), micros, subject)
+    return b"Ce-Id: %s\r\nCe-Name: %s\r\nCe-Time: %s.%06dZ\r\nCe-Subject: %s\r\n" % values
 
 
 @functools.lru_cache
@@ -100,7 +112,7 @@ def _machine() -> dict[str, Any]:
         "metadata": {
             "name": "@",
             "namespace": NAMESPACE,
-            "uid": "9467e988-29fb-4e31-bbfe-e7f2642ea7fa",
+            "uid": UID,
             "resourceVersion": "@",
             "generation": 3,
             "creationTimestamp": "2026-08-20T09:14:02Z",

@@ -179,6 +179,9 @@ LIVES = st.lists(
                 lambda step, version, name, owner: running(
                     step, version, name=name, owner=owner, node=f"node-{version % 3}"
                 ),
+                lambda step, version, name, owner: running(
+                    step, version, name=name, owner=owner, guestOSInfo={"prettyName": f"Fedora Linux {version}"}
+                ),
             ]
         ),
         st.sampled_from([ADD, UPDATE, DELETE]),
@@ -211,6 +214,66 @@ def test_events_of_both_in_any_order_give_the_same_ledger(
         " ON (i.cluster, i.namespace, i.name, i.owner_uid) = (s.cluster, s.namespace, s.name, s.uid)"
         " WHERE (s.node, s.phase, s.ip_addresses) IS DISTINCT FROM (i.node, i.phase, i.ip_addresses)"
     ) == [(0,)]
+
+
+SAYS_ALL: dict[str, Any] = {"guestOSInfo": {"prettyName": "Fedora Linux 42"}}
+PLAIN = [
+    ([machine(ADD, 1)], running(ADD, 2), True),
+    ([machine(ADD, 1), running(ADD, 2)], running(UPDATE, 3), True),
+    ([machine(ADD, 1), running(ADD, 2)], running(DELETE, 3, **SAYS_ALL), True),
+    ([machine(ADD, 1), running(ADD, 2)], running(DELETE, 3), False),
+    ([machine(ADD, 1), running(ADD, 3)], running(UPDATE, 2), False),
+    ([machine(ADD, 1), running(ADD, 3)], running(ADD, 3), False),
+    ([machine(ADD, 1, uid="u2")], running(ADD, 2), False),
+    ([], running(ADD, 2), False),
+]
+
+
+@pytest.mark.parametrize(("before", "change", "appended"), PLAIN)
+def test_what_is_plainly_newer_of_a_known_machine_is_appended(
+    before: list[versions.Change], change: versions.Change, *, appended: bool, db: postgres.Database, query: Query
+) -> None:
+    """In one statement, which the machine shows; it leaves all else to the merge, and changes nothing."""
+    tables = store.Store(db)
+    for each in before:
+        write(tables, each)
+    kept = ledger(query)
+    rows = {"rows": f"[{change.payload.decode()}]", "lists": True}
+
+    def append(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
+        cursor.execute(store.APPEND_INSTANCES, rows)
+        return cursor.fetchall()
+
+    assert (len(db.run(append)), ledger(query) != kept) == (int(appended), appended)
+    merged = write(tables, change)
+    assert (merged is store.Outcome.DUPLICATE) or not appended
+
+
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_machine_that_is_made_again_shows_its_own_instance(attempt: int, url: str, query: Query) -> None:
+    """Also where one process changes the machine's uid while others store the instances of each."""
+    names = [f"vm-{number}" for number in range(3)]
+    doors = [postgres.Database({"dsn": url}, timeout=20) for _ in range(3)]
+    turns = [(f"u{number % 2}", number) for number in range(1, 200)]
+    given = [
+        [machine(UPDATE, number, name=name, uid=uid) for uid, number in turns for name in names],
+        *([running(UPDATE, number, name=name, owner=owner) for _, number in turns for name in names]
+          for owner in ("u0", "u1")),
+    ]  # fmt: skip
+
+    def work(door: postgres.Database, changes: Sequence[versions.Change]) -> None:
+        tables = store.Store(door)
+        for change in changes:
+            write(tables, change)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for done in [pool.submit(work, *each) for each in zip(doors, given, strict=True)]:
+            done.result()
+    for door in doors:
+        door.close()
+    assert query("SELECT uid, node, ip_addresses, runtime_seen_at::text FROM vm_state ORDER BY name") == [
+        ("u1", "node-1", ["10.0.0.199"], "2026-11-22 10:03:19+00")
+    ] * len(names)
 
 
 @pytest.mark.parametrize("attempt", range(3))

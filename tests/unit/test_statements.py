@@ -81,12 +81,22 @@ FACTS = {
     "instances": "owner_uid node ip_addresses guest_os phase live_vcpus live_memory_bytes",
 }
 MACHINES_ALONE = (
-    r", i\.node, i\.ip_addresses, i\.guest_os, i\.phase, i\.live_vcpus, i\.live_memory_bytes, i\.effective_at(?=\))",
+    r", i\.node, i\.ip_addresses, i\.guest_os, i\.phase, i\.live_vcpus, i\.live_memory_bytes, i\.\w+(?=\)| FROM)",
     r", instancetype_vcpus = .*? END(?= FROM)",
     r", node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at",
     r" LEFT JOIN vm_runtime AS i ON .*?(?= WHERE)",
+    r" LEFT JOIN LATERAL \( SELECT \* FROM vm_runtime AS i .*? LIMIT 1 \) AS i ON true",
+    r" AND \(excluded\.uid, excluded\.instancetype\) IS NOT DISTINCT FROM \(s\.uid, s\.instancetype\)",
 )
-"""What only a machine's state takes along: what its instance says, and what its instancetype says."""
+"""What only a machine's state takes along: what its instance says, and what its instancetype says; where either may
+change, the change is not appended."""
+INSTANCES_ALONE = (
+    r" CROSS JOIN LATERAL \( SELECT FROM vm_state AS m .*? LIMIT 1 \) AS known",
+    r" AND \(r\.deleted_at IS NULL OR .*? IS NOT NULL\)(?= ORDER BY)",
+    r" \), shown AS \( UPDATE vm_state AS s .*?(?=\) INSERT INTO)",
+)
+"""What only the append of instances does: it asks for the machine, leaves out the deletes that do not say all, and
+writes into the machine's state."""
 WORDS = {"vm_runtime_history": "vm_history", "vm_runtime": "vm_state", "instance": "machine"}
 TWINS = [name for name in STATEMENTS if name.replace("machine", "instance") in set(STATEMENTS) - {name}]
 READ_BY_KEY = {
@@ -100,12 +110,13 @@ instance locks its machine besides."""
 def shape(name: str, family: str) -> str:
     """A statement without its family's tables, key, facts and layout."""
     sql = re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", STATEMENTS[name].sql))
-    if family == "machines":
-        for pattern in MACHINES_ALONE:
-            sql = re.sub(pattern, "", sql)
+    for pattern in MACHINES_ALONE if family == "machines" else INSTANCES_ALONE:
+        sql = re.sub(pattern, "", sql)
     sql = re.sub(r" AND (\w+)\.owner_uid = \w+\.owner_uid", "", sql).replace("seen.kind = ", "")
     for fact in FACTS[family].split():
-        sql = re.sub(rf"(?:\b\w\.)?\b{fact}\b(?: (?:text|integer|bigint|jsonb|timestamptz)(?:\[\])?)?", "", sql)
+        sql = re.sub(
+            rf"(?:\b(?:\w|excluded)\.)?\b{fact}\b(?: (?:text|integer|bigint|jsonb|timestamptz)(?:\[\])?)?", "", sql
+        )
     sql = re.sub(r", \$\d\[4\]", "", sql)
     sql = re.sub(r"'(VirtualMachineInstance|VirtualMachine|Gone|)( refuted)?'|\bNULL\b|COLLATE \"C\"", "", sql)
     for word, other in WORDS.items():
@@ -127,6 +138,5 @@ def test_each_name_is_used_once() -> None:
 
 
 def test_both_families_have_the_same_statements() -> None:
-    """But for the plain append, which instances do not have, and what is asked about machines alone."""
-    alone = {"append_machines", "unsized_machines"}
-    assert {name for name in STATEMENTS if "machine" in name} - set(TWINS) == alone
+    """But for what is asked about machines alone."""
+    assert {name for name in STATEMENTS if "machine" in name} - set(TWINS) == {"unsized_machines"}

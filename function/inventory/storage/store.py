@@ -2,7 +2,8 @@
 
 A request's changes are stored in at most two transactions: one appends what is plainly newer, which is nearly all there
 is, and one merges the rest (docs/concepts.md says why there are two ways). Each is one round trip, whatever its size,
-and each change is in one of them, with its state and its history.
+and each change is in one of them, with its state and its history. Of instances that were merged, a third one looks
+whether their machines show them.
 All statements keep the greater of what is there and what comes, by one total order; repeating or reordering them
 changes nothing, which is why a transaction may be run again when nobody knows whether it was committed.
 
@@ -43,6 +44,7 @@ class Outcome(enum.Enum):
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql", "machines", "instances", "runtime", "writers", "locks")
 APPEND_MACHINES = SQL.call("append_machines")
+APPEND_INSTANCES = SQL.call("append_instances")
 MERGE_MACHINES = SQL.call("lock_machines", "merge_machines", "outcomes_machines")
 MERGE_INSTANCES = SQL.call(
     "lock_instances", "merge_instances", "remember_instances", "lock_shown", "show_instances", "outcomes_instances"
@@ -51,7 +53,8 @@ ALONE = SQL.call("alone")
 _TOGETHER = SQL.call("together")
 _NOT_FREE_MACHINES = SQL.call("together", "reach_tables", "not_free_machines")
 _NOT_FREE_INSTANCES = SQL.call("together", "reach_tables", "not_free_instances")
-_PROBE = (_TOGETHER + APPEND_MACHINES + MERGE_MACHINES + MERGE_INSTANCES) % {"rows": "'[]'", "lists": "true"}
+_ALL = _TOGETHER + APPEND_MACHINES + APPEND_INSTANCES + MERGE_MACHINES + MERGE_INSTANCES
+_PROBE = _ALL % {"rows": "'[]'", "lists": "true"}
 """An empty batch: it needs the tables and the rights that any batch needs."""
 
 
@@ -102,9 +105,7 @@ class Store:
         """
         waits = _Waits(self._database.deadline(timeout), lock_wait)
         stored = {*self._run(APPEND_MACHINES, _newest(changes), waits, kind="VirtualMachine", listed=listed)}
-        if len(stored) == len(changes):
-            return [Outcome.STORED] * len(changes)
-        rest = [change for change in changes if _identity(change) not in stored]
+        rest = _rest(changes, stored)
         merged = self._run(MERGE_MACHINES, rest, waits, kind=None, listed=listed) if rest else []
         return _outcomes(changes, stored, merged)
 
@@ -118,9 +119,13 @@ class Store:
     ) -> list[Outcome]:
         """Store changes of running instances, as :meth:`write` does, and what they say of their machines."""
         waits = _Waits(self._database.deadline(timeout), lock_wait)
-        merged = self._run(MERGE_INSTANCES, changes, waits, kind="VirtualMachineInstance", listed=listed)
-        self._meet_machines(_json(changes), waits)
-        return _outcomes(changes, set(), merged)
+        newest, kind = _newest(changes), "VirtualMachineInstance"
+        stored = {*self._run(APPEND_INSTANCES, newest, waits, kind=kind, listed=listed)}
+        rest = _rest(changes, stored)
+        merged = self._run(MERGE_INSTANCES, rest, waits, kind=None, listed=listed) if rest else []
+        if rest:
+            self._meet_machines(_json(rest), waits)
+        return _outcomes(changes, stored, merged)
 
     @property
     def machines(self) -> shared_write.Table[versions.Change, Outcome]:
@@ -204,6 +209,13 @@ def _newest(changes: Sequence[versions.Change]) -> list[versions.Change]:
     return list(newest.values())
 
 
+def _rest(changes: Sequence[versions.Change], stored: set[tuple[Any, ...]]) -> list[versions.Change]:
+    """Return the changes that an append left out; several that are the same count as one."""
+    if len(stored) == len(changes):
+        return []
+    return [change for change in changes if _identity(change) not in stored]
+
+
 def _identity(change: versions.Change) -> tuple[object, ...]:
     """Return what tells a change of a batch from the others, as the database returns it."""
     return (*change.key, change.version.number, change.version.step, change.rank[-1])
@@ -217,6 +229,8 @@ def _outcomes(
     changes: Sequence[versions.Change], stored: set[tuple[Any, ...]], merged: Sequence[tuple[Any, ...]]
 ) -> list[Outcome]:
     """Return what became of each change; of several that are the same, the first was stored."""
+    if len(stored) == len(changes):
+        return [Outcome.STORED] * len(changes)
     found = {tuple(row[:-2]): _outcome(newest=row[-2], outranked=row[-1]) for row in merged}
     found |= dict.fromkeys(stored, Outcome.STORED)
     return [found.pop(_identity(change), Outcome.DUPLICATE) for change in changes]

@@ -3,6 +3,88 @@
 -- that ran of one machine, by the machine's uid, so the key has owner_uid besides.
 -- Paste a statement into psql, then: EXPLAIN EXECUTE merge_instances ('[...]', true);
 
+-- append_instances (rows, lists)
+-- Stores the changes that are plainly newer, and shows them in the state of their machines; see append_machines.
+-- Left out besides, for lock_instances and merge_instances: an instance whose machine is not known by that uid, because
+-- the machine's first event may be under way; and a delete that does not say all, for remember_instances.
+-- Locks vm_runtime in the order of its keys, and after all of it vm_state in the order of its own, as the merge does.
+-- merge_machines reads vm_runtime once it has locked the machine, so whoever of the two comes second has the newest
+-- instance shown. For that the machine is locked also where it has another uid by now; then it keeps what it shows.
+PREPARE append_instances (json, boolean) AS
+WITH incoming AS MATERIALIZED (
+    SELECT r.*, e.version_epoch, e.effective_at,
+           c.cluster IS NOT NULL AND CASE
+               WHEN r.version_number < 0 THEN e.effective_at <= c.instances_time
+               ELSE (e.version_epoch, r.version_number) <= (c.instances_epoch, c.instances_version)
+           END AS under_floor
+    FROM json_to_recordset($1) AS r (
+        cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
+        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, changed_by text, node text,
+        ip_addresses text[], guest_os text, phase text, live_vcpus integer, live_memory_bytes bigint,
+        deleted_at timestamptz, version_number bigint, version_time timestamptz, version_step smallint, shape smallint,
+        digest bigint
+    )
+    LEFT JOIN clusters AS c ON c.cluster = r.cluster
+    CROSS JOIN LATERAL (
+        SELECT coalesce(r.time, now()), coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
+    ) AS e (effective_at, version_epoch)
+), moved AS (
+    INSERT INTO vm_runtime AS s (
+        cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
+        guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
+        version_step, shape, digest, effective_at, updated_at
+    )
+    SELECT r.cluster, r.namespace, r.name, r.owner_uid, r.type, r.id, r.time, r.uid, r.resource_version, r.changed_by,
+           r.node, r.ip_addresses, r.guest_os, r.phase, r.live_vcpus, r.live_memory_bytes, r.deleted_at,
+           r.version_epoch, r.version_number, r.version_time, r.version_step, r.shape, r.digest, r.effective_at, now()
+    FROM incoming AS r
+    CROSS JOIN LATERAL (
+        SELECT FROM vm_state AS m
+        WHERE m.cluster = r.cluster AND m.namespace = r.namespace AND m.name = r.name AND m.uid = r.owner_uid
+        LIMIT 1
+    ) AS known
+    WHERE NOT (r.under_floor AND $2)
+      AND (r.deleted_at IS NULL
+           OR (r.node, r.guest_os, r.live_vcpus, r.live_memory_bytes, nullif(r.ip_addresses, '{}')) IS NOT NULL)
+    ORDER BY r.cluster, r.namespace, r.name, r.owner_uid
+    ON CONFLICT (cluster, namespace, name, owner_uid) DO UPDATE
+    SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
+         live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
+         effective_at, updated_at)
+      = (excluded.type, excluded.id, excluded.time, excluded.uid, excluded.resource_version, excluded.changed_by,
+         excluded.node, excluded.ip_addresses, excluded.guest_os, excluded.phase, excluded.live_vcpus,
+         excluded.live_memory_bytes, excluded.deleted_at, excluded.version_epoch, excluded.version_number,
+         excluded.version_time, excluded.version_step, excluded.shape, excluded.digest, excluded.effective_at,
+         excluded.updated_at)
+    WHERE (excluded.version_epoch, excluded.version_number, excluded.version_time, excluded.version_step)
+          > (s.version_epoch, s.version_number, s.version_time, s.version_step)
+      AND excluded.effective_at > s.effective_at
+    RETURNING s.*
+), shown AS (
+    UPDATE vm_state AS s
+    SET (node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at, updated_at)
+      = (CASE WHEN s.uid = i.owner_uid THEN i.node ELSE s.node END,
+         CASE WHEN s.uid = i.owner_uid THEN i.ip_addresses ELSE s.ip_addresses END,
+         CASE WHEN s.uid = i.owner_uid THEN i.guest_os ELSE s.guest_os END,
+         CASE WHEN s.uid = i.owner_uid THEN i.phase ELSE s.phase END,
+         CASE WHEN s.uid = i.owner_uid THEN i.live_vcpus ELSE s.live_vcpus END,
+         CASE WHEN s.uid = i.owner_uid THEN i.live_memory_bytes ELSE s.live_memory_bytes END,
+         CASE WHEN s.uid = i.owner_uid THEN i.effective_at ELSE s.runtime_seen_at END,
+         CASE WHEN s.uid = i.owner_uid THEN i.updated_at ELSE s.updated_at END)
+    FROM moved AS i
+    WHERE s.cluster = i.cluster AND s.namespace = i.namespace AND s.name = i.name
+)
+INSERT INTO vm_runtime_history (
+    cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
+    guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
+    version_step, shape, digest, effective_at
+)
+SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
+       guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
+       version_step, shape, digest, effective_at
+FROM moved
+RETURNING cluster, namespace, name, owner_uid, version_number, version_step, digest;
+
 -- lock_instances (rows)
 -- Locks the state's row of each object of the changes; see lock_machines.
 PREPARE lock_instances (json) AS
