@@ -6,16 +6,20 @@ so another site cannot make a browser read the page for it.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import functools
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import flask
 import werkzeug.exceptions
 
 import function
 from function import errors, settings
-from function.page import database, fleet, freshness, health, moment, query, views, wording
+from function.page import counts, database, fleet, freshness, health, moment, query, views, wording
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +50,16 @@ RETRY_SECONDS = "5"
 def create_app(configuration: settings.Settings) -> flask.Flask:
     """Build the page; its first request connects to the database."""
     app = flask.Flask("function.page")
+    app.url_map.merge_slashes = False  # a name may have two
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     wording.register(app.jinja_env)
     reader = database.Reader(configuration.page.connection(configuration.database))
-    fresh = freshness.Freshness(reader, configuration.ledger)
     app.extensions["vmledger.close"] = reader.close
     app.context_processor(_of_every_page)
     app.before_request(functools.partial(_admit, frozenset(configuration.page.hosts)))
+    shared = _Shared(configuration, reader, freshness.Freshness(reader, configuration.ledger), counts.Kept())
     for view in VIEWS:
-        answer = functools.partial(_show, view, configuration, reader, fresh)
+        answer = functools.partial(_show, view, shared)
         app.add_url_rule(view.rule, view.name, answer, methods=METHODS, provide_automatic_options=False)
     app.add_url_rule("/health/liveness", "liveness", _alive, methods=METHODS, provide_automatic_options=False)
     app.register_error_handler(errors.VmledgerError, _failed)
@@ -64,6 +69,16 @@ def create_app(configuration: settings.Settings) -> flask.Flask:
     return app
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    """What a worker's requests share."""
+
+    configuration: settings.Settings
+    reader: database.Reader
+    fresh: freshness.Freshness
+    kept: counts.Kept
+
+
 def from_environ() -> flask.Flask:
     """Build the page from the process's environment; gunicorn calls this in each worker."""
     return create_app(settings.Settings.from_env(os.environ))
@@ -71,7 +86,22 @@ def from_environ() -> flask.Flask:
 
 def _of_every_page() -> dict[str, object]:
     menu = [view for view in VIEWS if view.in_menu]
-    return {"menu": menu, "version": function.__version__, "query": query.Query(), "at": None, "fresh": None}
+    return {
+        "menu": menu,
+        "machine_url": _machine_url,
+        "version": function.__version__,
+        "query": query.Query(),
+        "at": None,
+        "fresh": None,
+    }
+
+
+def _machine_url(row: Mapping[str, Any], at: datetime.datetime | None) -> str:
+    """Return the address of a VM's page."""
+    names = {name: row[name] for name in ("cluster", "namespace", "name")}
+    if "machine" not in flask.current_app.view_functions:
+        return "#"
+    return flask.url_for("machine", **names, at=wording.machine_time(at) or None)
 
 
 def _admit(hosts: frozenset[str]) -> tuple[str, int] | None:
@@ -83,22 +113,18 @@ def _admit(hosts: frozenset[str]) -> tuple[str, int] | None:
     return None if name in hosts else _error(400, OTHER_HOST)
 
 
-def _show(
-    view: views.View,
-    configuration: settings.Settings,
-    reader: database.Reader,
-    fresh: freshness.Freshness,
-    **path: str,
-) -> tuple[str, int]:
+def _show(view: views.View, shared: _Shared, **path: str) -> tuple[str, int]:
     """Answer with a view."""
     asked = query.Query.parsed(flask.request.query_string.decode("latin-1"))
     asked.check(view.names | ({"at"} if view.has_past else frozenset()))
     at = moment.parsed(asked.one("at"))
-    request = views.Request(query=asked, path=path, at=at, reader=reader, configuration=configuration)
+    request = views.Request(
+        query=asked, path=path, at=at, reader=shared.reader, kept=shared.kept, configuration=shared.configuration
+    )
     found = view.answer(request)
     if found is None:
         return _error(404, NOT_THERE)
-    variables = {"view": view, "query": asked, "at": at, "path": path, "fresh": fresh.now(), **found}
+    variables = {"view": view, "query": asked, "at": at, "path": path, "fresh": shared.fresh.now(), **found}
     return flask.render_template(f"{view.name}.html", **variables), 200
 
 

@@ -25,7 +25,7 @@ class Query:
         if len(text) > MOST_BYTES:
             raise errors.BadQuestion(f"the address is too long: its question may have {MOST_BYTES} bytes")
         try:
-            pairs = urllib.parse.parse_qsl(text, max_num_fields=MOST_WORDS, errors="strict")
+            pairs = urllib.parse.parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_WORDS, errors="strict")
         except UnicodeDecodeError:
             raise errors.BadQuestion("the address holds bytes that are not UTF-8") from None
         except ValueError:

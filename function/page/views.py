@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from function import settings
-from function.page import database, query
+from function.page import counts, database, query
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,13 +16,14 @@ class Request:
     """What is asked of a view.
 
     query: the words of the query string. path: the variables of the rule, by name. at: the moment that is shown, None
-    for the present. reader: asks Postgres. configuration: all settings.
+    for the present. reader: asks Postgres. kept: counts that are not made anew each time. configuration: all settings.
     """
 
     query: query.Query
     path: Mapping[str, str]
     at: datetime.datetime | None
     reader: database.Reader
+    kept: counts.Kept
     configuration: settings.Settings
 
 

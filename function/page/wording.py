@@ -56,7 +56,7 @@ def time(value: datetime.datetime | None) -> str:
 
 def machine_time(value: datetime.datetime | None) -> str:
     """Return a time for the attribute ``datetime``."""
-    return "" if value is None else f"{value.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return "" if value is None else value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def ago(value: datetime.timedelta | None) -> str:
