@@ -579,9 +579,11 @@ def wrong_scale(objects: Objects) -> list[str]:
     if not 1 <= least <= most:
         wrong.append(f"scale from {least} to {most}")
     jobs = len(of_kind(objects, "Job") + of_kind(objects, "CronJob"))
-    if (needed := 2 * most * workers + CONNECTIONS_OF_A_JOB * jobs) > MAX_CONNECTIONS:
+    measured = any(variable["name"] == "METRICS_PORT" for variable in pod(service)["containers"][0]["env"])
+    of_a_pod = workers + measured
+    if (needed := 2 * most * of_a_pod + CONNECTIONS_OF_A_JOB * jobs) > MAX_CONNECTIONS:
         wrong.append(
-            f"2 x {most} pods x {workers} workers + {CONNECTIONS_OF_A_JOB} x {jobs} Jobs are {needed} connections,"
+            f"2 x {most} pods x {of_a_pod} + {CONNECTIONS_OF_A_JOB} x {jobs} Jobs are {needed} connections,"
             f" more than {MAX_CONNECTIONS}"
         )
     if service["spec"]["template"]["spec"]["containerConcurrency"] < 1:

@@ -8,7 +8,6 @@ closes it: one that outlived the master would keep the port from the next one.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import pathlib
@@ -93,7 +92,10 @@ class Master:
                 self._counts.folder.rmdir()
 
 
-@functools.cache
+_masters: dict[int | None, Master] = {}
+"""The hooks by METRICS_PORT; what else is configured changes at the start, which names the folder of the counts."""
+
+
 def master(configuration: settings.Settings, version: str) -> Master:
     """Return the hooks: the same ones when gunicorn reads its configuration again, at SIGHUP."""
-    return Master(configuration, version)
+    return _masters.setdefault(configuration.metrics.port, Master(configuration, version))

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+import dev.alerts
 import function
 from dev import run
+from function import measures
 from tests import manifests
 
 Objects = manifests.Objects
@@ -98,17 +100,19 @@ METRICS = {
 
 
 def alerts() -> list[Any]:
-    """The sample's rules."""
-    document = yaml.safe_load((manifests.K8S / "examples" / "alerts" / "rules.yaml").read_text())
+    """The rules of the component."""
+    document = yaml.safe_load((manifests.K8S / "components" / "metrics" / "alerts.yaml").read_text())
     assert (document["apiVersion"], document["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     return [rule for group in document["spec"]["groups"] for rule in group["rules"]]
 
 
 def test_the_alerts_look_at_what_there_is() -> None:
-    """Metrics that kube-state-metrics has, and each CronJob of ours: its silence, and its failure."""
+    """Metrics of ours, and those that kube-state-metrics has; each CronJob that has no metric of its own."""
     silent = [re.findall(r'cronjob="([\w-]+)"', rule["expr"]) for rule in alerts() if "time() -" in rule["expr"]]
-    assert sorted(silent) == sorted([name, name] for name in manifests.JOBS)
-    assert set(re.findall(r"\bkube_\w+", " ".join(rule["expr"] for rule in alerts()))) == METRICS
+    assert sorted(silent) == sorted([name, name] for name in manifests.JOBS if name != "vmledger-reconcile")
+    expressions = " ".join(rule["expr"] for rule in alerts())
+    assert set(re.findall(r"\bkube_\w+", expressions)) == METRICS
+    assert set(re.findall(r"\bvmledger_\w+", expressions)) <= {metric.name for metric in measures.ALL}
     [pattern] = [found for rule in alerts() for found in re.findall(r'"job_name", "(.+)"', rule["expr"])]
     for name in manifests.JOBS:
         found = re.fullmatch(pattern, f"{name}-29384756")
@@ -116,11 +120,57 @@ def test_the_alerts_look_at_what_there_is() -> None:
         assert found.group(1) == name
 
 
+def test_each_alert_has_a_runbook() -> None:
+    """A section of its own, of three lines at least, where somebody must act on numbers of vmledger's."""
+    page = (manifests.ROOT / "docs" / "operations.md").read_text()
+    for rule in alerts():
+        assert rule["annotations"]["runbook_url"].endswith(f"docs/operations.md#{rule['alert'].lower()}")
+        section = page.split(f"\n### {rule['alert']}\n")[1].split("\n#", maxsplit=1)[0]
+        assert section.strip().count("\n") + 1 >= (3 if "vmledger_" in rule["expr"] else 1), rule["alert"]
+
+
+def test_the_plain_rules_are_those_of_the_operator() -> None:
+    """`python -m dev.alerts` writes them."""
+    assert dev.alerts.PLAIN.read_text() == dev.alerts.plain()
+
+
+def test_the_scraper_reaches_the_pods(tmp_path: pathlib.Path) -> None:
+    """The ServiceMonitor selects both Services, these the pods of both Knative Services, at the port that is served."""
+    objects = manifests.extended(tmp_path, "direct", "metrics", "network")
+    monitor = manifests.named(objects, "ServiceMonitor", "vmledger")["spec"]
+    selected = [
+        service["spec"]
+        for service in manifests.of_kind(objects, "Service", "v1")
+        if monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    ]
+    knative = {item["metadata"]["name"]: pod(item)["containers"][0] for item in manifests.services(objects)}
+    assert {service["selector"]["serving.knative.dev/service"] for service in selected} == set(knative)
+    ports = {port["targetPort"] for service in selected for port in service["ports"]}
+    assert {port["name"] for service in selected for port in service["ports"]} == {monitor["endpoints"][0]["port"]}
+    for container in knative.values():
+        given = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert {int(given["METRICS_PORT"] or 0)} == ports
+        assert [port["containerPort"] for port in container["ports"]] == [8080]
+    policy = manifests.named(objects, "NetworkPolicy", "vmledger-from-metrics")["spec"]
+    assert {port["port"] for port in policy["ingress"][0]["ports"]} == ports
+
+
+def test_the_dashboards_are_found_by_grafana(tmp_path: pathlib.Path) -> None:
+    """A ConfigMap with the label that its sidecar looks for, and a dashboard in each key."""
+    objects = manifests.extended(tmp_path, "direct", "metrics")
+    dashboards = manifests.named(objects, "ConfigMap", "vmledger-dashboards")
+    assert dashboards["metadata"]["labels"]["grafana_dashboard"] == "1"
+    files = {path.name for path in (manifests.K8S / "components" / "metrics" / "dashboards").glob("*.json")}
+    assert set(dashboards["data"]) == files
+    for text in dashboards["data"].values():
+        assert json.loads(text)["panels"]
+
+
 def test_an_alert_waits_for_more_than_two_starts() -> None:
     """A start that was missed wakes nobody; the reconcile's silence of an hour does."""
     for rule in alerts():
-        if limit := re.search(r"\) > ([\d *]+)$", rule["expr"]):
-            [name] = set(re.findall(r'cronjob="([\w-]+)"', rule["expr"]))
+        if limit := re.search(r"^(?:time\(\) -|.*unreconciled)(?s:.*)\) > ([\d *]+)$", rule["expr"]):
+            [name] = set(re.findall(r'cronjob="([\w-]+)"', rule["expr"])) or {"vmledger-reconcile"}
             seconds = math.prod(int(factor) for factor in limit[1].split("*"))
             assert 2 < seconds / manifests.JOBS[name][0] <= 6, rule["alert"]
 
