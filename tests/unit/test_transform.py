@@ -270,6 +270,15 @@ def test_any_machine_gives_a_legal_event_the_same_row_and_no_secret(
     assert SECRET not in json.dumps(result)
 
 
+@pytest.mark.parametrize("claim", [{"storageClassName": "fast"}, {"resources": {"requests": {"storage": "1Gi"}}}, {}])
+@pytest.mark.parametrize("empty", [{}, {"accessModes": ["ReadWriteOnce"]}, None])
+def test_a_volume_with_both_claims_gives_the_same_row(claim: Object, empty: Object | None) -> None:
+    """The claim that has a class or a size counts, because of the other one the transform leaves nothing."""
+    for spec in ({"storage": empty, "pvc": claim}, {"storage": claim, "pvc": empty}):
+        machine = {"metadata": {"name": "one"}, "spec": {"dataVolumeTemplates": [{"spec": spec}]}}
+        assert row(assert_holds(machine)).storageclass == claim.get("storageClassName")
+
+
 def test_secrets_and_bulk_stay_behind() -> None:
     """A VM with a password in each place that KubeVirt has for one."""
     guest = {

@@ -48,9 +48,17 @@ def facts(spec: fields.Node, metadata: fields.Node) -> dict[str, str | int | Non
 
 
 def _of_data_volume(volume: fields.Node) -> Asked:
-    """Read the spec of a DataVolume, which has its claim under one of two names."""
-    claim = volume.object("storage") or volume.object("pvc")
-    return claim.text("storageClassName"), claim.object("resources").object("requests").amount("storage")
+    """Read the spec of a DataVolume, which has its claim under one of two names.
+
+    The first that has a class or a size counts: of one that has neither, the EventTransform leaves nothing.
+    """
+    asked: Asked = (None, None)
+    for name in ("storage", "pvc"):
+        claim = volume.object(name)
+        asked = claim.text("storageClassName"), claim.object("resources").object("requests").amount("storage")
+        if asked != (None, None):
+            break
+    return asked
 
 
 class _Requests(msgspec.Struct):
