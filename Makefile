@@ -7,7 +7,7 @@ export PORT ?= 8080
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 BIN := .venv/bin
 
-.PHONY: help run demo show psql check test nightly lint bench bench-reconcile figures lock clean
+.PHONY: help run demo show psql check test nightly lint bench bench-reconcile figures screenshots lock clean
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -44,6 +44,9 @@ bench-reconcile: .venv/ready  ## Measure the reconcile of 10,000 VMs
 
 figures: .venv/ready  ## Copy the figures of the last benchmarks into the documents
 	@$(BIN)/python -m bench.figures
+
+screenshots: .venv/ready  ## Take the pictures of the page for the documents (needs chromium)
+	@$(BIN)/python -m dev.screenshots
 
 lock: .venv/ready  ## Pin every dependency anew
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate requirements.txt -o requirements.lock

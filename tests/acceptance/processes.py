@@ -129,6 +129,16 @@ def func(
 
 
 @contextlib.contextmanager
+def page(log: pathlib.Path, environ: Mapping[str, str]) -> Iterator[Service]:
+    """Run the page."""
+    port = free_port()
+    with _running(
+        [sys.executable, "-m", "function", "page"], log, {**environ, "PAGE_PORT": str(port)}, port
+    ) as service:
+        yield service
+
+
+@contextlib.contextmanager
 def _running(
     command: list[str], log: pathlib.Path, environ: Mapping[str, str], port: int, *, folder: pathlib.Path = ROOT
 ) -> Iterator[Service]:
@@ -165,6 +175,7 @@ def clean(environ: Mapping[str, str]) -> dict[str, str]:
         "HEALTH_",
         "RECONCILE_",
         "OIDC_",
+        "PAGE_",
         "METRICS_",
         "PROMETHEUS_",
         "OTEL_",
