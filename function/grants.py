@@ -52,7 +52,15 @@ READS = {
     ),
 }
 """What the page's role may do; of a dead letter it sees why and what about, and not its data."""
-OTHERS = ("vm_changes", "virtual_machines_published", "_yoyo_log", "_yoyo_version", "yoyo_lock")
+OTHERS = (
+    "prune_looked",
+    "prune_due",
+    "vm_changes",
+    "virtual_machines_published",
+    "_yoyo_log",
+    "_yoyo_version",
+    "yoyo_lock",
+)
 
 OURS = """
 SELECT c.oid::regclass::text, pg_get_userbyid(c.relowner)

@@ -19,7 +19,7 @@ from function.inventory import prune
 HELP = """\
 It drops versions older than --older-than, except the one that was in force then, and versions older than
 --redundant-after that were never in force or repeat the facts of the version before. The newest version of each
-machine stays, also of deleted ones.
+machine stays. A machine that is gone for longer than --older-than is forgotten, if a complete list came after that.
 It also makes the tables of the months to come, computes the days of fleet_days that are due, and removes dead letters
 older than DEAD_LETTERS_DAYS. It can be stopped at any time, and run again.
 
@@ -43,7 +43,7 @@ examples:
 )
 @click.option("--dry-run", is_flag=True, help="Print how many would be dropped; drop nothing.")
 def command(older_than: datetime.timedelta, redundant_after: datetime.timedelta, *, dry_run: bool) -> None:
-    """Drop old and redundant versions from the history; each machine's last version stays."""
+    """Drop old and redundant versions from the history, and machines that are gone for long."""
     configuration = output.configuration()
     with contextlib.closing(output.Bars()) as bars:
         done = prune.run(configuration, older_than, redundant_after, dry_run=dry_run, talk=bars)
@@ -66,6 +66,9 @@ def lines(done: prune.Pruned, letters: int, *, terminal: bool) -> list[str]:
         return [json.dumps({"action": "prune.done", **dataclasses.asdict(done), "dead_letters": letters})]
     verb = "would drop" if done.dry_run else "dropped"
     sentences = [f"{verb} {done.old} old versions, and {done.redundant} that were redundant"]
+    if done.dead:
+        forget = "would forget" if done.dry_run else "forgot"
+        sentences.append(f"{forget} {done.dead} machines and instances that were gone before")
     if done.locked:
         sentences.append(f"left {done.locked} machines to the next run, because another transaction holds their rows")
     if done.days:

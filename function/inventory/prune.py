@@ -3,10 +3,12 @@
 What goes, machine by machine, in short transactions that keep the writers of those machines waiting:
 
 - versions that are older than ``older_than``, but for the one that was in force then;
-- earlier already, versions that say nothing new: no fact differs from the version before, or they were never in force.
+- earlier already, versions that say nothing new: no fact differs from the version before, or they were never in force;
+- machines and instances that are gone for longer than ``older_than``, whole, where a complete list speaks for it.
 
-The newest version of each machine and of its instances stays, however old.
+The newest version of every other machine and of its instances stays, however old.
 So whatever is asked of the kept span, by ``virtual_machines_at`` or ``vm_changes``, has the same facts as before.
+What was looked through before is not looked through again: :mod:`function.inventory.due`.
 A month that is past ``older_than`` goes as a table: what was kept of it moves to the table before the first month,
 which takes over its span, so an event that comes late still has a place.
 
@@ -20,13 +22,12 @@ import dataclasses
 import datetime
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg2.errors
 
 from function import errors, progress, settings
 from function.clients import postgres, postgres_session, statements
-from function.inventory import days, portions
+from function.inventory import days, due, portions
 from function.inventory.storage import refusals
 
 MONTHS_AHEAD = 3
@@ -45,9 +46,6 @@ NEEDS = postgres_session.Needs(
 SQL = statements.load(pathlib.Path(__file__).parent / "sql", "prune")
 HISTORIES = {"machines": "vm_history", "instances": "vm_runtime_history"}
 """The tables of the histories; the statements of each end with its word."""
-KEY = {"machines": 3, "instances": 4}
-"""How many columns a key has."""
-
 
 _VACUUM_MONTH = "VACUUM {month}"
 """So that what follows reads what is left, not what was dropped."""
@@ -69,6 +67,7 @@ It stands here because Postgres prepares no statement with the name of a table a
 class Pruned:
     """What a run dropped, or in a dry run would drop: versions, and whole months.
 
+    dead: machines and instances that were let go with all their versions, because they are gone for so long.
     locked: machines and instances that were left to the next run, because another transaction held their rows.
     days: past days of fleet_days that were computed, before anything was dropped.
     """
@@ -76,6 +75,7 @@ class Pruned:
     dry_run: bool
     old: int = 0
     redundant: int = 0
+    dead: int = 0
     locked: int = 0
     days: int = 0
     months: list[str] = dataclasses.field(default_factory=list)
@@ -109,16 +109,16 @@ def run(
         done.days = filled.filled
     with _connected(configuration) as cursor:
         [(now, _)] = SQL.run(cursor, "find_times", {"months": MONTHS_AHEAD})
-        cuts = {"old": now - older_than, "redundant": now - min(redundant_after, older_than)}
+        cuts = due.Cuts(now=now, old=now - older_than, redundant=now - min(redundant_after, older_than))
         if not dry_run:
             add_months(cursor)
-            days.keep(cursor, cuts["old"])
+            days.keep(cursor, cuts.old)
         for kind, history in HISTORIES.items():
             _prune(cursor, kind, cuts, done, talk or progress.Progress())
             if not dry_run:
-                done.months += _drop_months(cursor, history, cuts["old"])
+                done.months += _drop_months(cursor, history, cuts.old)
         if not dry_run:
-            SQL.run(cursor, "drop_old_runs", cuts)
+            SQL.run(cursor, "drop_old_runs", {"old": cuts.old})
             refusals.merge_writers(cursor)
             SQL.run(cursor, "note_prune", {"old": done.old, "redundant": done.redundant})
     return done
@@ -148,50 +148,63 @@ def _connected(configuration: settings.Settings) -> Iterator[postgres.Cursor]:
             raise errors.Locked("another session holds a lock on the tables: run it again later") from exc
 
 
-def _prune(cursor: postgres.Cursor, kind: str, cuts: dict[str, Any], done: Pruned, talk: progress.Progress) -> None:
+def _prune(cursor: postgres.Cursor, kind: str, cuts: due.Cuts, done: Pruned, talk: progress.Progress) -> None:
     """Drop what goes of one history, some machines at a time, in the order of their keys."""
-    portion, after, count = portions.Portion(), [""] * KEY[kind], 0
-    [(most,)] = SQL.run(cursor, f"count_{kind}")
+    objects = due.Due(SQL, cursor, kind, cuts)
+    if not done.dry_run:  # a dry run looks at all, and remembers nothing
+        objects.find()
+    portion, after, count = portions.Portion(), due.FIRST[kind], 0
+    most = objects.count()
     while True:
-        parameters = {**cuts, "after": after, "batch": portion.begin(), "dry_run": done.dry_run}
+        batch = portion.begin()
         try:
-            keys = _prune_some(cursor, kind, parameters, done)
+            keys = _prune_some(cursor, objects, after, batch, done)
         except psycopg2.errors.LockNotAvailable:
             cursor.execute("ROLLBACK")
             if portion.size > 1:  # the writers of the others must not wait for the one that is locked
                 portion.size = 1
                 continue
-            keys = _leave_out(cursor, kind, parameters, done)
+            keys = _leave_out(objects, after, done)
         if not keys:
             break
         portion.end()
-        after = list(keys[-1])
+        after = keys[-1]
         count += len(keys)
         talk.at(HISTORIES[kind], count, most)
+    if not done.dry_run:
+        objects.close()
 
 
-def _prune_some(cursor: postgres.Cursor, kind: str, parameters: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
-    """Drop what goes of the next machines, in one transaction; return their keys."""
+def _prune_some(cursor: postgres.Cursor, objects: due.Due, after: due.Key, batch: int, done: Pruned) -> list[due.Key]:
+    """Drop what goes of the next machines after a key, in one transaction; return their keys."""
     cursor.execute("BEGIN;" + SQL.call("wait_shortly"))
-    keys = SQL.run(cursor, f"next_{kind}", parameters)
+    keys, kind = objects.next(after, batch), objects.kind
     if keys:
-        parameters = {**parameters, "first": list(keys[0]), "last": list(keys[-1])}
+        parameters = {**dataclasses.asdict(objects.cuts), "rows": due.rows(kind, keys), "dry_run": done.dry_run}
         if not done.dry_run:
-            SQL.run(cursor, f"lock_range_{kind}", parameters)
+            SQL.run(cursor, f"lock_pruned_{kind}", parameters)
+        dead = {*SQL.run(cursor, f"forget_dead_{kind}", parameters)}
+        parameters["rows"] = due.rows(kind, [key for key in keys if key not in dead])
         [(old,)] = SQL.run(cursor, f"drop_old_{kind}", parameters)
         [(redundant,)] = SQL.run(cursor, f"drop_redundant_{kind}", parameters)
-        done.old += old
-        done.redundant += redundant
+        if not done.dry_run:
+            if dead and kind == "machines":
+                SQL.run(cursor, "leave_instances_of", {"rows": due.rows(kind, dead)})
+            objects.end(keys)
+        done.old, done.redundant, done.dead = done.old + old, done.redundant + redundant, done.dead + len(dead)
     cursor.execute("COMMIT")
     return keys
 
 
-def _leave_out(cursor: postgres.Cursor, kind: str, parameters: dict[str, Any], done: Pruned) -> list[tuple[Any, ...]]:
+def _leave_out(objects: due.Due, after: due.Key, done: Pruned) -> list[due.Key]:
     """Leave the next machine to the next run; return its key."""
     done.locked += 1
     if done.locked > MOST_LOCKED:
         raise errors.Locked("another session holds a lock on the tables: run it again later")
-    return SQL.run(cursor, f"next_{kind}", parameters)
+    keys = objects.next(after, 1)
+    if not done.dry_run:
+        objects.leave(keys)
+    return keys
 
 
 def _months(cursor: postgres.Cursor, history: str) -> list[_Month]:

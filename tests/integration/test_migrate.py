@@ -80,6 +80,16 @@ def test_what_was_overtaken_before_is_marked(
     assert conftest.execute(url, "SELECT version_number FROM vm_history WHERE overtaken") == [(2,)]
 
 
+@pytest.mark.parametrize(("before", "after"), [("SELECT", "off"), ("ALTER DATABASE {} SET jit = on", "on")])
+def test_the_database_does_not_compile_queries(before: str, after: str, new_database: Make) -> None:
+    """Unless somebody has decided about that."""
+    url = new_database()
+    name = psycopg2.extensions.parse_dsn(url)["dbname"]
+    conftest.execute(url, before.format(name))
+    run(url)
+    assert conftest.execute(url, "SHOW jit") == [(after,)]
+
+
 def test_two_at_once_take_turns(new_database: Make) -> None:
     """Both succeed, and each migration is applied once."""
     url = new_database()

@@ -17,7 +17,7 @@ import pytest
 from function import errors, events, settings
 from function.clients import postgres
 from function.inventory import prune as pruning
-from function.inventory.mapping import versions, vm
+from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
 from tests import conftest
 
@@ -74,11 +74,111 @@ def test_what_says_nothing_new_goes_earlier(url: str, tables: store.Store, query
 
 @pytest.mark.parametrize("last", [UPDATE, DELETE])
 def test_the_last_state_stays_however_old(last: str, url: str, tables: store.Store, query: Query) -> None:
-    """Of machines that were deleted too."""
+    """Of machines that were deleted too, as long as no complete list speaks for that."""
     tables.write([machine(ADD, 1, 900), machine(last, 2, 800)])
     prune(url)
     assert left(query) == [2]
     assert query("SELECT version_number FROM vm_state") == [(2,)]
+
+
+def running(kind: str, version: int, days: float, *, name: str = "a") -> versions.Change:
+    """A change of the instance of the VM team/``name``, so many days ago."""
+    owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": name, "uid": "u1"}
+    metadata = {"name": name, "namespace": "team", "uid": "i1", "resourceVersion": str(version)}
+    known = {"id": f"i{version}", "type": kind, "time": NOW - days * DAY, "specversion": "1.0", "source": "s"}
+    found = {"metadata": {**metadata, "ownerReferences": [owner]}, "status": {"phase": "Running"}}
+    change = instance.change(events.Event(known, found), cluster_name="east")
+    assert change is not None
+    return change
+
+
+def complete(query: Query, version: int, days: float) -> None:
+    """Let the cluster have complete lists of that version, so many days ago."""
+    when = NOW - days * DAY
+    query(
+        "INSERT INTO clusters (cluster, machines_version, machines_time, instances_version, instances_time)"
+        " VALUES ('east', %s, %s, %s, %s)",
+        [version, when, version, when],
+    )
+
+
+ENDS = [
+    pytest.param([machine(ADD, 1, 900), machine(DELETE, 2, 800)], 50, 1, True, id="gone for long"),
+    pytest.param([machine(ADD, 1, 900), machine(DELETE, 2, 80)], 50, 1, False, id="gone for not so long"),
+    pytest.param([machine(ADD, 1, 900), machine(UPDATE, 2, 800)], 50, 1, False, id="alive"),
+    pytest.param([machine(ADD, 1, 900), machine(DELETE, 60, 800)], 50, 1, False, id="newer than the list"),
+    pytest.param([machine(ADD, 1, 900), machine(DELETE, 2, 800)], 50, 850, False, id="later than the list"),
+]
+
+
+@pytest.mark.parametrize(("given", "version", "days", "goes"), ENDS)
+def test_what_is_gone_for_long_goes_where_a_list_speaks_for_it(
+    given: list[versions.Change], version: int, days: float, *, goes: bool, url: str, tables: store.Store, query: Query
+) -> None:
+    """With all its versions, and those of its instance; a dry run says how many before."""
+    tables.write(given)
+    tables.write_instances([running(ADD, 1, 890), running(DELETE, 2, 805)])
+    complete(query, version, days)
+    dry = prune(url, dry_run=True)
+    done = prune(url)
+    assert done.dead == (2 if goes else 0)
+    assert dry.dead == (1 if goes else 0), "its instance goes once nothing shows it"
+    for table in TABLES.split(", ")[:4]:
+        assert (query(f"SELECT count(*) FROM {table}") == [(0,)]) is goes, table
+    assert prune(url).dead == 0
+
+
+def test_a_late_event_does_not_raise_what_was_forgotten(url: str, tables: store.Store, query: Query) -> None:
+    """It is stored, and the list's tombstone after it; so nobody lives whom the list lacked."""
+    tables.write([machine(ADD, 1, 900), machine(DELETE, 9, 800)])
+    complete(query, 50, 1)
+    assert prune(url).dead == 1
+    for late in (machine(UPDATE, 5, 850), machine(ADD, 1, 900)):
+        assert tables.write([late]) == [store.Outcome.LATE]
+    assert query("SELECT count(*) FROM virtual_machines") == [(0,)]
+    assert query("SELECT version_number, deleted_at IS NULL FROM vm_state") == [(50, False)]
+    assert tables.write([machine(ADD, 70, 0)]) == [store.Outcome.STORED]
+    assert query("SELECT count(*) FROM virtual_machines") == [(1,)]
+
+
+def test_a_second_run_looks_only_at_what_came_since(url: str, tables: store.Store, query: Query) -> None:
+    """And at what is old enough now; once in 30 days it looks at all."""
+    prune(url)
+    for name, days in (("late", 90), ("quiet", 80), ("aged", 65)):
+        tables.write([machine(UPDATE, version, days - version, name=name) for version in (1, 2, 3)])
+    query("UPDATE vm_history SET recorded_at = now() - interval '2 days' WHERE name <> 'late'")
+    query("UPDATE prune_looked SET redundant = now() - interval '70 days'")
+    assert prune(url).redundant == 2
+    kept = "SELECT name, count(*) FROM vm_history GROUP BY name ORDER BY 1"
+    assert query(kept) == [("aged", 2), ("late", 2), ("quiet", 3)]
+    assert query("SELECT * FROM prune_due") == []
+    query("UPDATE prune_looked SET whole_at = now() - interval '31 days'")
+    assert prune(url).redundant == 1
+    assert query(kept) == [("aged", 2), ("late", 2), ("quiet", 2)]
+
+
+CAME = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integers(1, 3), st.booleans()), max_size=12)
+
+
+@hypothesis.given(first=CAME, then=CAME, spans=st.tuples(st.integers(20, 200), st.integers(5, 100)))
+def test_a_second_run_leaves_nothing_that_a_whole_one_would_drop(
+    first: Any, then: Any, spans: tuple[int, int], url: str, query: Query
+) -> None:
+    """Whatever comes between two runs, in whatever order, and with whatever spans: a dry run looks at all."""
+    door = postgres.Database({"dsn": url}, timeout=20)
+    tables = store.Store(door)
+    query(f"TRUNCATE {TABLES}, prune_looked, prune_due")
+    complete(query, 20, 50)
+    for came, (older, redundant) in ((first, (120, 30)), (then, spans)):
+        for name, version, cores, gone in came:
+            kind = DELETE if gone else UPDATE
+            tables.write([machine(kind, version, 300 - 7 * version, name=name, cores=cores)])
+        query("UPDATE vm_history SET recorded_at = recorded_at - interval '2 hours'")
+        prune(url, older, redundant)
+        query("UPDATE prune_looked SET looked_at = looked_at - interval '2 hours'")
+    door.close()
+    left_over = prune(url, *spans, dry_run=True)
+    assert (left_over.old, left_over.redundant, left_over.dead) == (0, 0, 0)
 
 
 def test_a_dry_run_counts_and_drops_nothing(url: str, tables: store.Store, query: Query) -> None:

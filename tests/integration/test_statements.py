@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
 import pytest
 
 import function
@@ -106,11 +107,18 @@ def explained(folder: pathlib.Path, statement: statements.Statement, url: str) -
         given = {name: VALUES[kind] for name, kind in zip(statement.parameters, types, strict=True)} | NAMED
         cursor.execute("EXPLAIN (FORMAT JSON) " + statement.call, given)
         [([found],)] = cursor.fetchall()
-        cursor.execute("SELECT relname FROM pg_class WHERE reltuples = 0")
-        empty = {name for (name,) in cursor.fetchall()}
-    scans = [node for node in nodes(found["Plan"]) if "Scan" in node["Node Type"]]
+        return scans(cursor, found)
+
+
+def scans(cursor: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of a plan which scan a table of the ledger that is not empty."""
+    cursor.execute("SELECT relname FROM pg_class WHERE reltuples = 0")
+    empty = {name for (name,) in cursor.fetchall()}
+    every_scan = [node for node in nodes(found["Plan"]) if "Scan" in node["Node Type"]]
     return [
-        node for node in scans if node.get("Relation Name", "").startswith("vm_") and node["Relation Name"] not in empty
+        node
+        for node in every_scan
+        if node.get("Relation Name", "").startswith("vm_") and node["Relation Name"] not in empty
     ]
 
 
@@ -148,3 +156,23 @@ def test_a_generic_plan_is_forced_but_not_where_citus_is(url: str) -> None:
             assert cursor.fetchall() == [(expected,)]
         if expected != "auto":
             conftest.execute(url, install)
+
+
+PAST = {
+    "one machine": "virtual_machines_at(now() - interval '180 days')"
+    " WHERE cluster = 'east' AND namespace = 'team' AND name = 'vm-7'",
+    "one namespace": "virtual_machines_at(now() - interval '180 days') WHERE cluster = 'east' AND namespace = 'shop'",
+    "the changes of one machine": "vm_changes WHERE cluster = 'east' AND namespace = 'team' AND name = 'vm-7'",
+}
+
+
+@pytest.mark.parametrize("asked", PAST.values(), ids=list(PAST))
+def test_a_filter_on_the_past_reaches_the_indexes(asked: str, databases: dict[str, str]) -> None:
+    """In anybody's session: the function is planned as part of the query that names it."""
+    with contextlib.closing(psycopg2.connect(databases["filled"])) as connection, connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) SELECT * FROM {asked}")
+        [([found],)] = cursor.fetchall()
+        read = scans(cursor, found)
+    conditions = [node.get("Index Cond", node.get("Recheck Cond", "")) for node in read]
+    assert all("namespace" in condition for condition in conditions), read
+    assert conditions

@@ -19,6 +19,7 @@ import psycopg2.extensions
 import psycopg2.extras
 
 from function.clients import kubernetes
+from function.inventory import due, prune
 from function.inventory.mapping import instance, versions, vm, vm_object
 from tests.simulation import model_cluster
 
@@ -92,6 +93,19 @@ class Tables:
                 *change.values(),
                 *where,
             )
+
+    def forget(self) -> set[tuple[str, ...]]:
+        """Let go of all that is gone, whatever its age, as a prune does; return namespace, name and owner's uid.
+
+        Of a machine the owner's uid is missing.
+        """
+        gone: set[tuple[str, ...]] = set()
+        for kind, pair in (("machines", MACHINES), ("instances", INSTANCES)):
+            keys = [tuple(row.values()) for row in self.query(f"SELECT {', '.join(pair.key)} FROM {pair.state}")]
+            self.query(f"DEALLOCATE ALL; {prune.SQL.by_name[f'forget_dead_{kind}'].sql}")
+            forget = f"EXECUTE forget_dead_{kind} (%s, 'infinity', false)"
+            gone |= {tuple(row.values())[1:] for row in self.query(forget, due.rows(kind, keys))}
+        return gone
 
     def live(self) -> dict[model_cluster.Place, Row]:
         """Return the machines of the cluster that live."""

@@ -462,6 +462,21 @@ class History(stateful.RuleBasedStateMachine):
         self.blamed = True
         self.environment.crash()
 
+    @step(alone, lambda self: self.weather is not Weather.HONEST, again=st.lists(st.integers(0, 30), max_size=4))
+    def forget(self, again: list[int]) -> None:
+        """Let a prune forget what is gone, and let events about it come again: they raise nobody."""
+        gone = self.environment.tables.forget()
+        about = [each for each in self.delivered if _object(each) in gone]
+        self.delivered = [each for each in self.delivered if _object(each) not in gone]
+        for namespace, name, *owner in gone:
+            self.shown.pop((namespace, name, owner[0] if owner else None), None)
+            self.forgotten.add((namespace, name))
+        there = self.cluster.machines().keys() | self.environment.tables.live().keys()
+        for number in again if about else ():
+            self.environment.send([about[number % len(about)]])
+        raised = self.environment.tables.live().keys() - there
+        assert not raised, f"raised from the dead: {raised}"
+
     # The claims
 
     def claim(self) -> None:
@@ -541,6 +556,12 @@ class History(stateful.RuleBasedStateMachine):
         yield
         api.calm()
         api.update(kubernetes.NAMESPACES, "", "kube-system", {"metadata": {"uid": uid}})
+
+
+def _object(envelope: model_cluster.Envelope) -> tuple[str, ...]:
+    """Return which object an event is about, as :meth:`ledger.Tables.forget` names it."""
+    resource, where = envelope.happening.key
+    return where if resource is kubernetes.VMS else (*where, str(model_cluster.owner_of(envelope.happening.object)))
 
 
 def _few(deletes: int, there: int) -> bool:

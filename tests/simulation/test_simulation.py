@@ -75,6 +75,23 @@ def test_a_late_event_does_not_raise_what_no_list_held(history: rules.History) -
     history.settle()
 
 
+def test_a_late_event_does_not_raise_what_a_prune_forgot(history: rules.History) -> None:
+    """The last complete list says that it is gone, as its tombstone said before."""
+    create(history)
+    history.start(one=0, node="node-1", phase="Running", fate=Fate.TOLD)
+    history.change(one=0, patch={"spec": {"runStrategy": "Halted"}}, fate=Fate.LATE, shape=Shape.WHOLE)
+    history.end(one=0, fate=Fate.TOLD)
+    history.remove(one=0, announced=False, fate=Fate.TOLD, shape=Shape.WHOLE)
+    history.forget(again=[])
+    assert history.environment.tables.query("SELECT name FROM vm_state") != [], "no list has said so yet"
+    history.reconcile(dry=False)
+    history.forget(again=[0, 1, 2, 3])
+    history.settle()
+    history.forget(again=[])
+    for table in ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history"):
+        assert history.environment.tables.query(f"SELECT * FROM {table}") == []
+
+
 def test_late_events_from_before_a_restore_do_not_return(history: rules.History) -> None:
     """Once it was accepted that the cluster was restored; their versions are higher than all that it has now."""
     history.begin_with(weather=Weather.RESTORED, fleet=[])

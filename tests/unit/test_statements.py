@@ -93,10 +93,11 @@ change, the change is not appended."""
 INSTANCES_ALONE = (
     r" CROSS JOIN LATERAL \( SELECT FROM vm_state AS m .*? LIMIT 1 \) AS known",
     r" AND \(r\.deleted_at IS NULL OR .*? IS NOT NULL\)(?= ORDER BY)",
+    r" AND NOT EXISTS \( SELECT FROM vm_state AS m .*? OFFSET 0 \)(?= \), versions AS)",
     r" \), shown AS \( UPDATE vm_state AS s .*?(?=\) INSERT INTO)",
 )
-"""What only the append of instances does: it asks for the machine, leaves out the deletes that do not say all, and
-writes into the machine's state."""
+"""What only instances do: their append asks for the machine, leaves out the deletes that do not say all, and writes
+into the machine's state; a prune lets none go that a machine shows."""
 WORDS = {"vm_runtime_history": "vm_history", "vm_runtime": "vm_state", "instance": "machine"}
 TWINS = [name for name in STATEMENTS if name.replace("machine", "instance") in set(STATEMENTS) - {name}]
 READ_BY_KEY = {

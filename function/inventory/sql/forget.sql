@@ -19,7 +19,8 @@ SELECT now() - greatest(
        (SELECT count(*) FROM clusters WHERE cluster = $1)
        + (SELECT count(*) FROM ledger_heard WHERE cluster = $1)
        + (SELECT count(*) FROM reconcile_seen WHERE cluster = $1)
-       + (SELECT count(*) FROM fleet_days WHERE cluster = $1);
+       + (SELECT count(*) FROM fleet_days WHERE cluster = $1)
+       + (SELECT count(*) FROM prune_due WHERE cluster = $1);
 
 -- lock_some_machines (cluster, batch)
 -- Returns the keys of the cluster's first machines, in the order in which all writers lock them, and keeps writers of
@@ -109,8 +110,8 @@ SELECT count(*) FROM gone;
 LOCK TABLE fleet_days IN SHARE ROW EXCLUSIVE MODE;
 
 -- forget_others (cluster)
--- Deletes, and counts, what is left: the cluster itself, when it was heard, what a reconcile that broke off left, and
--- its days.
+-- Deletes, and counts, what is left: the cluster itself, when it was heard, what a reconcile or a prune that broke off
+-- left, and its days.
 PREPARE forget_others (text) AS
 WITH heard AS (
     DELETE FROM ledger_heard WHERE cluster = $1 RETURNING 1
@@ -118,8 +119,10 @@ WITH heard AS (
     DELETE FROM reconcile_seen WHERE cluster = $1 RETURNING 1
 ), counted AS (
     DELETE FROM fleet_days WHERE cluster = $1 RETURNING 1
+), due AS (
+    DELETE FROM prune_due WHERE cluster = $1 RETURNING 1
 ), known AS (
     DELETE FROM clusters WHERE cluster = $1 RETURNING 1
 )
 SELECT (SELECT count(*) FROM heard) + (SELECT count(*) FROM seen) + (SELECT count(*) FROM counted)
-       + (SELECT count(*) FROM known);
+       + (SELECT count(*) FROM due) + (SELECT count(*) FROM known);
