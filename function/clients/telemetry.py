@@ -1,4 +1,4 @@
-"""The door to a collector of traces: OpenTelemetry's SDK, which is imported here alone, and only where it is used.
+"""The door to a collector of traces: OpenTelemetry's SDK, which is imported only where traces are recorded.
 
 The names of spans and attributes are those of OpenTelemetry's semantic conventions for messaging, CloudEvents, HTTP and
 databases. A span holds no data of an event, no url of a webhook and no text of an error.
@@ -11,27 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import threading
-import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import requests
 from opentelemetry import context, trace
-from opentelemetry.exporter.otlp.proto.http import trace_exporter
 from opentelemetry.sdk import resources
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import export, sampling
 from opentelemetry.trace.propagation import tracecontext
 
 from function import events, settings, tracing
+from function.clients import span_exporter
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-log = logging.getLogger(__name__)
 
 PATHS = ("/", "/echo")
 """Where events are sent."""
@@ -41,8 +36,6 @@ MOST_LINKS = 500
 """Links of a span: a group commit has no more requests. Of a batch, the first events are linked."""
 CLOSE_SECONDS = 3.0
 """For what is still to be sent when the process ends: it has 20 seconds for everything."""
-ANSWER_BYTES = 64 * 1024
-WARN_AGAIN_SECONDS = 60.0
 _PROCESS = {
     "messaging.system": "cloudevents",
     "messaging.operation.name": "process",
@@ -73,7 +66,7 @@ class Telemetry:
             ),
         )
         processor = export.BatchSpanProcessor(
-            _Exporter(part.url),
+            span_exporter.Exporter(part.url),
             max_queue_size=part.queue,
             max_export_batch_size=part.batch,
             schedule_delay_millis=part.delay,
@@ -201,66 +194,6 @@ class _Call:
 
     def failed(self, why: str) -> None:
         _fail(self._span, why)
-
-
-class _Exporter(export.SpanExporter):
-    """Sends spans by OTLP over HTTP, and warns at most once a minute where that fails.
-
-    The SDK itself warns for each span and each attempt, with the collector's url, which may hold a secret. Its log is
-    off (:func:`function.logs.configuration`).
-    """
-
-    def __init__(self, url: str) -> None:
-        self._session = _Session()
-        self._inner = trace_exporter.OTLPSpanExporter(url, session=self._session)
-        self._lost = 0
-        self._warn_at = 0.0
-
-    def export(self, spans: Sequence[sdk.ReadableSpan]) -> export.SpanExportResult:
-        self._session.why = "they cannot be packed"
-        result = self._inner.export(spans)
-        if result is export.SpanExportResult.SUCCESS and not self._session.why:
-            return result
-        self._lost += len(spans)
-        now = time.monotonic()
-        if now >= self._warn_at:
-            self._warn_at = now + WARN_AGAIN_SECONDS
-            log.warning(
-                "traces cannot be sent: %s", self._session.why, extra={"action": "traces.lost", "spans": self._lost}
-            )
-            self._lost = 0
-        return export.SpanExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        self._inner.shutdown()  # type: ignore[no-untyped-call]  # so it is in the SDK
-
-
-class _Session(requests.Session):
-    """What the exporter sends with: it reads no more of an answer than ANSWER_BYTES, and keeps why one is no success.
-
-    why: empty after a success.
-    """
-
-    why = ""
-
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """Send a request and read its answer; raise as requests does."""
-        try:
-            response = super().request(*arguments, **{**options, "stream": True})
-            response.raw.read(ANSWER_BYTES)
-        except requests.Timeout:
-            self.why = "the collector did not answer in time"
-            raise
-        except requests.exceptions.SSLError:
-            self.why = "the collector's certificate cannot be verified"
-            raise
-        except Exception:
-            self.why = "the collector cannot be reached"
-            raise
-        response.close()
-        status = response.status_code
-        self.why = "" if 200 <= status < 300 else f"the collector answered {status}"
-        return response
 
 
 def _sampler(part: settings.Tracing) -> sampling.Sampler:
