@@ -33,6 +33,8 @@ RIGHTS = {
     "fleet_days_filled": "SELECT, INSERT, UPDATE",
     "fleet_days_looked": "SELECT, UPDATE",
     "virtual_machines": "SELECT",
+    "vm_changes": "SELECT",
+    "publish_position": "SELECT, INSERT, UPDATE",
     "prune_runs": "SELECT",
     "_yoyo_migration": "SELECT",
 }
@@ -55,7 +57,6 @@ READS = {
 OTHERS = (
     "prune_looked",
     "prune_due",
-    "vm_changes",
     "virtual_machines_published",
     "_yoyo_log",
     "_yoyo_version",

@@ -312,7 +312,7 @@ PUBLISH_LAG = Metric(
     name="vmledger_publish_lag_seconds",
     source=Source.PUBLISH,
     kind=Kind.GAUGE,
-    doc="Age of the oldest change that was not sent yet; 0 where all are.",
+    doc="Age of the moment up to which all changes were sent; 0 where all are.",
 )
 PUBLISHED = Metric(
     name="vmledger_published_events_total",

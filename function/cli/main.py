@@ -29,6 +29,7 @@ COMMANDS = {
     "health": "check that events and reconciles still arrive, and name each problem",
     "page": "serve the page over the ledger to browsers",
     "replay": "send the kept dead letters again",
+    "publish": "send each change of the ledger to a sink, as a CloudEvent",
     "prune": "drop old and redundant versions from the history",
     "forget-cluster": "remove a cluster and all its rows from the ledger",
     "render-webhook": "print the request that a Secret would send about a scaling event, without sending it",

@@ -22,6 +22,7 @@ from function.settings.ledger import DEFAULT_CLUSTER, Ledger
 from function.settings.metrics import Metrics
 from function.settings.operations import Operations, OperationsAccess
 from function.settings.page import Page
+from function.settings.publish import Publish
 from function.settings.receiver import Receiver
 from function.settings.scaling import Scaling
 from function.settings.tracing import PARENT, Tracing
@@ -40,6 +41,7 @@ __all__ = [
     "Operations",
     "OperationsAccess",
     "Page",
+    "Publish",
     "Receiver",
     "Scaling",
     "Settings",
@@ -76,6 +78,7 @@ class Settings:
     operations: Operations = dataclasses.field(default_factory=Operations)
     page: Page = dataclasses.field(default_factory=Page)
     tracing: Tracing = dataclasses.field(default_factory=Tracing)
+    publish: Publish = dataclasses.field(default_factory=Publish)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -94,6 +97,7 @@ class Settings:
             operations=Operations.from_env(environ),
             page=Page.from_env(environ),
             tracing=Tracing.from_env(environ),
+            publish=Publish.from_env(environ),
         )
 
     @classmethod

@@ -192,7 +192,7 @@ def test_the_application_s_role_loses_what_it_does_not_need(new_database: Make, 
     month = "vm_history_before"
     for rights in (
         "DELETE, TRUNCATE ON vm_state",
-        "SELECT ON vm_changes",
+        "SELECT ON _yoyo_log",
         f"INSERT ON {month}",
         "UPDATE (error) ON reconcile_runs",
         "DELETE ON _yoyo_migration",
@@ -201,7 +201,7 @@ def test_the_application_s_role_loses_what_it_does_not_need(new_database: Make, 
     run(url, DB_APP_ROLE=role)
     held = "SELECT relname FROM pg_class, aclexplode(relacl) WHERE grantee = %s::regrole AND privilege_type = %s"
     assert (month,) not in conftest.execute(url, held, [role, "INSERT"])
-    assert ("vm_changes",) not in conftest.execute(url, held, [role, "SELECT"])
+    assert ("_yoyo_log",) not in conftest.execute(url, held, [role, "SELECT"])
     assert conftest.execute(url, held, [role, "TRUNCATE"]) == []
     deletable = {name for (name,) in conftest.execute(url, held, [role, "DELETE"])}
     assert deletable == {table for table, rights in grants.RIGHTS.items() if "DELETE" in rights}

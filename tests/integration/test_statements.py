@@ -39,6 +39,7 @@ VALUES = {
     "bigint[]": "{1}",
     "text": "a",
     "interval": "1 day",
+    "pg_snapshot": "10:20:10,14",
     "date": "2026-11-22",
     "smallint": "1",
     "integer": "1",

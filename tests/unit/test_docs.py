@@ -30,6 +30,7 @@ PARTS = {
     "operations": "vRealize, Aria and VCF Operations",
     "page": "Page",
     "tracing": "Traces",
+    "publish": "Publish",
 }
 """The heading of each part of the settings in docs/settings.md."""
 
