@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import psycopg2
@@ -30,7 +28,7 @@ def running(
     server = embedded_postgres.Postgres(folder)
     server.start()
     try:
-        _migrate(server.url())
+        servers.migrate(server.url())
         yield server
     finally:
         server.stop()
@@ -43,7 +41,7 @@ def _fill(folder: pathlib.Path, progress: Progress, months: int) -> None:
     try:
         progress.say(f"filling in {fleet.MACHINES:,} VMs with {fleet.MACHINES * fleet.VERSIONS:,} rows of history")
         _create(server.url())
-        _migrate(server.url(database=LARGE))
+        servers.migrate(server.url(database=LARGE))
         fleet.fill(server.url(database=LARGE), months)
     finally:
         server.stop()
@@ -56,9 +54,3 @@ def _create(url: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {LARGE}")
     connection.close()
-
-
-def _migrate(url: str) -> None:
-    environ = {**os.environ, "DATABASE_URL": url}
-    command = [sys.executable, "-m", "function", "migrate"]
-    subprocess.run(command, env=environ, cwd=servers.ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -8,8 +8,10 @@ The server is set for filling meanwhile (:data:`SETTINGS`); what is measured lat
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import datetime
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import psycopg2
@@ -34,7 +36,7 @@ SETTINGS = {
 VARYING = {
     "name": "machines.name",
     "id": "'filled-' || number || '-' || version",
-    "digest": f"number * {VERSIONS}::bigint + version",
+    "digest": "number * %(versions)s::bigint + version",
     **dict.fromkeys(
         ("time", "version_time", "effective_at", "recorded_at", "updated_at"),
         "at + number * interval '1 microsecond'",
@@ -43,14 +45,24 @@ VARYING = {
 """In what the rows differ from the one that is copied."""
 
 
-def fill(url: str, months: int = MONTHS) -> None:
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How many VMs there are, and how many versions of each. varying: SQL for the columns in which rows differ."""
+
+    machines: int = MACHINES
+    versions: int = VERSIONS
+    varying: Mapping[str, str] = dataclasses.field(default_factory=lambda: VARYING)
+
+
+def fill(url: str, months: int = MONTHS, size: Size | None = None) -> None:
     """Fill a database that has just been migrated; with 0 months, all is in the one that is written to."""
+    size = size or Size()
     with servers.served(servers.vmledger(url)) as server:
-        if load.send(server.port, requests.flat(MACHINES)(0)) != 204:
+        if load.send(server.port, requests.flat(size.machines)(0)) != 204:
             raise SystemExit("the event to be copied was not stored")
     connection = psycopg2.connect(url, options="-c TimeZone=UTC")
     with connection, connection.cursor() as cursor:
-        _fill(cursor, months)
+        _fill(cursor, months, size)
         # As autovacuum would: the partitions, and not what they are partitions of.
         cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'vm_history'::regclass")
         tables = ["vm_state", *(name for (name,) in cursor.fetchall())]
@@ -80,7 +92,7 @@ def history_bytes(url: str) -> float:
     return float(size) / int(count)
 
 
-def _fill(cursor: psycopg2.extensions.cursor, months: int) -> None:
+def _fill(cursor: psycopg2.extensions.cursor, months: int, size: Size) -> None:
     """Fill both tables in one transaction; the history's indexes are made at the end, which is much faster."""
     end = datetime.datetime.fromtimestamp(requests.BEGAN // 1_000_000, datetime.UTC)
     bounds = _bounds(end, months)
@@ -88,10 +100,10 @@ def _fill(cursor: psycopg2.extensions.cursor, months: int) -> None:
     cursor.execute("CREATE TEMP TABLE history_row AS SELECT * FROM vm_history")
     cursor.execute("TRUNCATE vm_state, vm_history")
     _add_months(cursor, bounds)
-    times = _Times(end=end, step=(end - bounds[0]) / (VERSIONS + 1))
-    _copy(cursor, "state_row", "vm_state", times, first=VERSIONS)
+    times = _Times(end=end, step=(end - bounds[0]) / (size.versions + 1))
+    _copy(cursor, "state_row", "vm_state", times, size, first=size.versions)
     indexes = _drop_indexes(cursor)
-    _copy(cursor, "history_row", "vm_history", times, first=1)
+    _copy(cursor, "history_row", "vm_history", times, size, first=1)
     for sql in indexes:
         cursor.execute(sql)
 
@@ -121,7 +133,9 @@ class _Times(NamedTuple):
     step: datetime.timedelta
 
 
-def _copy(cursor: psycopg2.extensions.cursor, source: str, target: str, times: _Times, *, first: int) -> None:
+def _copy(
+    cursor: psycopg2.extensions.cursor, source: str, target: str, times: _Times, size: Size, *, first: int
+) -> None:
     """Copy a row for each VM and each version from ``first`` on."""
     cursor.execute(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = current_schema()"
@@ -132,14 +146,14 @@ def _copy(cursor: psycopg2.extensions.cursor, source: str, target: str, times: _
     cursor.execute(
         f"""
         INSERT INTO {target} ({", ".join(columns)})
-        SELECT {", ".join(VARYING.get(name, f"source.{name}") for name in columns)}
+        SELECT {", ".join(size.varying.get(name, f"source.{name}") for name in columns)}
         FROM {source} AS source,
              (SELECT number, 'vm-' || lpad(number::text, 6, '0') AS name
               FROM generate_series(0, %(machines)s - 1) AS number OFFSET 0) AS machines,
              (SELECT version, %(end)s::timestamptz - %(step)s * (%(versions)s + 1 - version) AS at
               FROM generate_series(%(first)s, %(versions)s) AS version OFFSET 0) AS versions
         """,
-        {"machines": MACHINES, "versions": VERSIONS, "first": first, **times._asdict()},
+        {"machines": size.machines, "versions": size.versions, "first": first, **times._asdict()},
     )
 
 

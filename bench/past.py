@@ -14,7 +14,6 @@ import pathlib
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -84,7 +83,7 @@ def _run(folder: pathlib.Path, rows: int, progress: Progress) -> dict[str, Any]:
     """Measure; return all that is kept, which is printed already."""
     filled = history.History(rows, datetime.datetime.now(datetime.UTC))
     with _server(folder, FILLING) as url:
-        _migrate(url)
+        servers.migrate(url)
         filled.fill_machines(url, progress)
     seconds = progress.seconds
     with _server(folder, SERVING) as url:
@@ -134,12 +133,6 @@ def _server(folder: pathlib.Path, settings: dict[str, str]) -> Iterator[str]:
     finally:
         server.stop()
         os.sync()
-
-
-def _migrate(url: str) -> None:
-    environ = {**os.environ, "DATABASE_URL": url}
-    command = [sys.executable, "-m", "function", "migrate"]
-    subprocess.run(command, env=environ, cwd=servers.ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def _measure(url: str, asked: Mapping[str, datetime.datetime], progress: Progress) -> dict[str, Timing]:

@@ -50,6 +50,13 @@ def published(url: str) -> Command:
     return Command([sys.executable, "-m", "bench.published", "{port}"], {"DATABASE_URL": url})
 
 
+def migrate(url: str) -> None:
+    """Bring a database up to date."""
+    environ = {**os.environ, "DATABASE_URL": url}
+    command = [sys.executable, "-m", "function", "migrate"]
+    subprocess.run(command, env=environ, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
 @dataclasses.dataclass(frozen=True)
 class Server:
     """A running server."""
