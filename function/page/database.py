@@ -74,16 +74,18 @@ class Reader:
                 died = reused and self._session is not None and self._session.closed
                 self.close()  # with the transaction that is open in it
                 if not died or not isinstance(exc, errors.DatabaseUnavailable):
-                    raise _said(exc) from exc
+                    _say(exc)
+                    raise
                 reused = False
 
     def _attempt(self, work: Callable[[Cursor], T]) -> T:
         if self._session is None:
             self._session = postgres_session.Session(self._keywords, NEEDS)
         with deadline.within(MOST_SECONDS), self._session.cursor() as cursor:
-            SQL.run(cursor, "begin_reading")
+            cursor.execute("BEGIN")
+            SQL.run(cursor, "read_one_moment")
             found = work(cursor)
-            SQL.run(cursor, "end_reading")
+            cursor.execute("COMMIT")
             return found
 
     def close(self) -> None:
@@ -93,15 +95,14 @@ class Reader:
             session.close()
 
 
-def _said(exc: BaseException) -> BaseException:
-    """Return the error with the sentence that helps who looks at the page."""
+def _say(exc: BaseException) -> None:
+    """Raise the error again with the sentence that helps who looks at the page, where there is a better one."""
     if isinstance(exc, postgres_errors.Conflict):
-        return errors.DatabaseUnavailable(CONFLICT)
+        raise errors.DatabaseUnavailable(CONFLICT) from exc
     if isinstance(exc.__cause__, psycopg2.errors.QueryCanceled):
-        return errors.DatabaseUnavailable(TOO_LONG)
+        raise errors.DatabaseUnavailable(TOO_LONG) from exc
     if isinstance(exc.__cause__, psycopg2.errors.InsufficientPrivilege):
-        return errors.DatabaseUnavailable(DENIED)
-    return exc
+        raise errors.DatabaseUnavailable(DENIED) from exc
 
 
 def dicts(cursor: Cursor, name: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -145,14 +145,14 @@ def test_a_statement_that_takes_too_long_is_a_page_with_a_sentence(
     """503, and the next question is answered."""
     with monkeypatch.context() as slow:
         slow.setattr(database, "NEEDS", dataclasses.replace(database.NEEDS, statement=0.1))
-        slow.setattr(database, "SQL", statements.Statements({**database.SQL.by_name, "begin_reading": SLEEP}))
+        slow.setattr(database, "SQL", statements.Statements({**database.SQL.by_name, "read_one_moment": SLEEP}))
         reply = ask.get("/")
     assert (reply.status_code, reply.headers["Retry-After"]) == (503, "5")
     assert "The database did not finish in time" in page.text(reply)
     assert ask.get("/").status_code == 200
 
 
-SLEEP = statements.Statement("begin_reading", (), "", "SELECT pg_sleep(2);")
+SLEEP = statements.Statement("read_one_moment", (), "", "SELECT pg_sleep(2);")
 
 
 def test_the_database_away_is_a_page_that_comes_back(tmp_path_factory: pytest.TempPathFactory) -> None:

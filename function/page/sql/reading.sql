@@ -1,9 +1,5 @@
--- What every view's transaction begins and ends with.
+-- What every view's transaction begins with.
 
--- begin_reading ()
--- Begins a transaction that sees one moment of the ledger, so that a view's sums agree with its rows, and cannot write.
-BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
-
--- end_reading ()
--- Ends it.
-COMMIT;
+-- read_one_moment ()
+-- Lets the transaction see one moment of the ledger, so that a view's sums agree with its rows, and write nothing.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
