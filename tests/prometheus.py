@@ -17,7 +17,7 @@ import pytest
 
 from tests.acceptance import processes
 
-SECONDS = 60.0
+SECONDS = 120.0
 needed = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed (Debian's package)")
 
 

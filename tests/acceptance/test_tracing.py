@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg2
-import pytest
 import pytest_httpserver
 
 import function
@@ -234,37 +233,53 @@ def test_an_event_that_is_refused_or_put_off_is_a_span_that_failed(
     )
 
 
-@pytest.mark.parametrize("way", ["closed", "silent"])
-def test_a_collector_that_is_away_costs_no_event(way: str, url: str, tmp_path: pathlib.Path, query: Query) -> None:
-    """Nobody listens, or nobody answers: each event is stored, one line warns, and the process ends by itself."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        if way == "silent":
-            silent.listen()
-        environ = {
-            "DATABASE_URL": url,
-            "WEB_CONCURRENCY": "1",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:hunter2@127.0.0.1:{silent.getsockname()[1]}",
-            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
-            "OTEL_BSP_SCHEDULE_DELAY": "10",
-            "OTEL_BSP_MAX_QUEUE_SIZE": "16",
-            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4",
-        }
-        with processes.gunicorn(tmp_path / "log", environ) as service:
-            with concurrent.futures.ThreadPoolExecutor(8) as pool:
-                assert set(pool.map(lambda number: send(service, f"vm-{number}"), range(200))) == {204}
-            end = time.monotonic() + collector.SECONDS
-            while not list(handled(service, "traces.lost")):
-                assert time.monotonic() < end, "nothing warns"
-                time.sleep(0.05)
-            assert send(service, "afterwards") == 204
-            service.process.send_signal(signal.SIGTERM)
-            assert service.process.wait(processes.START_SECONDS) == 0
-        (line,) = handled(service, "traces.lost")
-    assert query("SELECT count(*) FROM vm_state") == [(201,)]
-    assert line["level"] == "WARNING"
-    assert line["message"].startswith("traces cannot be sent: the collector ")
+def away(url: str, port: int) -> dict[str, str]:
+    """Return the settings that send traces to a port where no collector is, a few at a time and few kept."""
+    return {
+        "DATABASE_URL": url,
+        "WEB_CONCURRENCY": "1",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://user:hunter2@127.0.0.1:{port}",
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "16",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4",
+    }
+
+
+def send_many(service: processes.Service) -> None:
+    """Send 200 events, eight at a time; all are stored."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda number: send(service, f"vm-{number}"), range(200))) == {204}
+
+
+def test_a_collector_that_is_away_costs_no_event(url: str, tmp_path: pathlib.Path, query: Query) -> None:
+    """Nobody listens: each event is stored, and one line warns, without the collector's url."""
+    environ = {**away(url, processes.free_port()), "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    with processes.gunicorn(tmp_path / "log", environ) as service:
+        send_many(service)
+        end = time.monotonic() + collector.SECONDS
+        while not list(handled(service, "traces.lost")):
+            assert time.monotonic() < end, "nothing warns"
+            time.sleep(0.05)
+        send_many(service)
+    (line,) = handled(service, "traces.lost")
+    assert query("SELECT count(*) FROM vm_state") == [(200,)]
+    assert (line["level"], line["message"]) == ("WARNING", "traces cannot be sent: the collector cannot be reached")
     assert "hunter2" not in service.log()
+
+
+def test_a_collector_that_never_answers_holds_nobody(url: str, tmp_path: pathlib.Path, query: Query) -> None:
+    """It would be waited for ten minutes. Events are answered meanwhile, and the process ends when it is asked to."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = {**away(url, silent.getsockname()[1]), "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}
+        with processes.gunicorn(tmp_path / "log", environ) as service:
+            assert send(service, "vm-0") == 204
+            silent.settimeout(collector.SECONDS)
+            held, _ = silent.accept()  # from here on the sender of traces waits
+            with held:
+                send_many(service)
+                service.process.send_signal(signal.SIGTERM)
+                assert service.process.wait(processes.START_SECONDS) == 0
+    assert query("SELECT count(*) FROM vm_state") == [(200,)]
 
 
 def test_what_waits_to_be_sent_is_sent_before_the_process_ends(
