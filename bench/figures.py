@@ -85,6 +85,7 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Kept], str]]] = {
     ("docs/performance.md", "make bench"): ("latest.json", _printed),
     ("docs/performance.md", "make bench-reconcile"): ("reconcile.json", _printed),
     ("docs/past.md", "python -m bench.past"): ("past.json", _printed),
+    ("docs/metrics.md", "python -m bench.metrics"): ("metrics.json", _printed),
     ("docs/export.md", "python -m bench.lists"): ("lists.json", _printed),
     ("docs/scale.md", "planning"): ("latest.json", _planning),
     ("docs/operations.md", "planning"): ("latest.json", _planning),

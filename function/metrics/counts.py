@@ -7,6 +7,7 @@ neither the folder nor the scrape.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
@@ -14,20 +15,15 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from function import errors, settings
+
 if TYPE_CHECKING:
     import prometheus_client
 
-VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Prometheus' client looks at it when it is imported, and at each new file."""
 ADDED_UP = ("counter", "histogram")
 """The kinds whose values outlive a worker; a gauge says what is so now."""
 DEAD = 0
 """The process id in the name of the file of the dead."""
-
-
-def default_folder(port: int) -> pathlib.Path:
-    """Return the folder where none is named: this user's, for this port; /dev/shm is memory, and always writable."""
-    return pathlib.Path(f"/dev/shm/vmledger-metrics-{os.geteuid()}-{port}")  # noqa: S108  # _check refuses a stranger's
 
 
 class Counts:
@@ -47,6 +43,12 @@ class Counts:
         for path in self.folder.glob("*.db"):
             path.unlink(missing_ok=True)
 
+    def remove(self) -> None:
+        """Remove the counts, and the folder if nothing else is in it."""
+        with contextlib.suppress(OSError):
+            self.empty()
+            self.folder.rmdir()
+
     def collect(self) -> Iterable[prometheus_client.Metric]:
         """Return the sums of all workers, also of those that have died."""
         from prometheus_client import multiprocess
@@ -65,6 +67,16 @@ class Counts:
                 if path.exists():
                     _add(path, self.folder / f"{kind}_{DEAD}.db")
                     path.unlink()
+
+
+def opened(part: settings.Metrics) -> Counts:
+    """Return the folder that the settings name, or this user's own for the port; raise :class:`errors.BadSetting`."""
+    # /dev/shm is memory, and can be written where the root file system cannot; Counts refuses a stranger's folder.
+    default = f"/dev/shm/vmledger-metrics-{os.geteuid()}-{part.port}"  # noqa: S108
+    try:
+        return Counts(pathlib.Path(part.folder or default))
+    except OSError as exc:
+        raise errors.BadSetting("PROMETHEUS_MULTIPROC_DIR", f"cannot be used: {exc.strerror or exc}") from None
 
 
 def _add(path: pathlib.Path, to: pathlib.Path) -> None:

@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from function import errors
+
 log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 16
@@ -26,8 +28,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def listening(port: int) -> socket.socket:
-    """Return a socket that listens on the port; raise OSError where it is taken."""
-    return socket.create_server(("0.0.0.0", port), backlog=MOST_CONNECTIONS)  # noqa: S104  # as the receiver's
+    """Return a socket that listens on METRICS_PORT; raise :class:`errors.BadSetting` where it is taken."""
+    try:
+        return socket.create_server(("0.0.0.0", port), backlog=MOST_CONNECTIONS)  # noqa: S104  # as the receiver's
+    except OSError as exc:
+        raise errors.BadSetting("METRICS_PORT", f"cannot be listened on: {exc.strerror}") from None
 
 
 class Page:

@@ -1,4 +1,4 @@
-"""The metrics of a pod of the receiver: what gunicorn's master shows for all its workers."""
+"""What a page of metrics shows: of the receiver's pod, or of a command."""
 
 from __future__ import annotations
 
@@ -13,27 +13,36 @@ from function.metrics import counts, ledger, readings
 
 
 class Pod:
-    """Collects the workers' counts and, where there is a database, the ledger's values; version: vmledger's."""
+    """Collects the counts of all processes and, where there is a reader of it, the ledger's values.
 
-    def __init__(self, configuration: settings.Settings, kept: counts.Counts, *, version: str) -> None:
+    version: vmledger's, if it is to be shown.
+    """
+
+    def __init__(
+        self, kept: counts.Counts, *, version: str | None = None, ledger_values: readings.Readings | None = None
+    ) -> None:
         self._version = version
         self._counts = kept
-        self.readings = None
-        if configuration.database.configured:
-            connection = configuration.database.connection()
-            own = configuration.ledger.cluster_name
-            self.readings = readings.Readings(functools.partial(ledger.read, connection, own))
+        self._readings = ledger_values
         self._registry = prometheus_client.CollectorRegistry()
         self._registry.register(self)
 
     def collect(self) -> Iterator[prometheus_client.Metric]:
         """Yield all metrics; the client calls this."""
-        samples = [ledger.Sample(measures.BUILD, (self._version,), 1)]
-        if self.readings is not None:
-            samples += self.readings.samples()
+        samples = [] if self._version is None else [ledger.Sample(measures.BUILD, (self._version,), 1)]
+        if self._readings is not None:
+            samples += self._readings.samples()
         yield from readings.families(samples)
         yield from self._counts.collect()
 
     def render(self) -> bytes:
         """Return the page in Prometheus' text format."""
         return exposition.generate_latest(self._registry)
+
+
+def read_ledger(configuration: settings.Settings) -> readings.Readings | None:
+    """Return what reads the ledger for the page; None without a database."""
+    if not configuration.database.configured:
+        return None
+    connection = configuration.database.connection()
+    return readings.Readings(functools.partial(ledger.read, connection, configuration.ledger.cluster_name))

@@ -7,16 +7,14 @@ closes it: one that outlived the master would keep the port from the next one.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import pathlib
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from function import measures, settings
-from function.metrics import counts, page
+from function import errors, measures, settings
+from function.metrics import counts, page, recorder
 
 if TYPE_CHECKING:
     from function.metrics import pod
@@ -36,24 +34,19 @@ class Master:
         self._pod: pod.Pod | None = None
 
     def on_starting(self, _: object) -> None:
-        """Bind the port and empty the folder; load the client once, for the workers that are forked from here too."""
-        part = self._configuration.metrics
-        port = part.port or 0
-        folder = pathlib.Path(part.folder) if part.folder else counts.default_folder(port)
-        try:
-            self._counts = counts.Counts(folder)
-        except OSError as exc:
-            sys.exit(f"vmledger: PROMETHEUS_MULTIPROC_DIR cannot be used: {exc.strerror or exc}")
-        try:
-            self._listener = page.listening(port)
-        except OSError as exc:
-            sys.exit(f"vmledger: METRICS_PORT cannot be listened on: {exc.strerror}")
-        os.environ[counts.VARIABLE] = str(folder)
+        """Bind the port and empty the folder; load the client."""
         from function.metrics import pod
 
-        self._pod = pod.Pod(self._configuration, self._counts, version=self._version)
-        if self._pod.readings is not None:
-            self._pod.readings.pause_at_forks()
+        part = self._configuration.metrics
+        try:
+            self._counts = counts.opened(part)
+            self._listener = page.listening(part.port or 0)
+        except errors.BadSetting as exc:
+            sys.exit(f"vmledger: {exc}")
+        values = pod.read_ledger(self._configuration)
+        if values is not None:
+            values.pause_at_forks()
+        self._pod = pod.Pod(self._counts, version=self._version, ledger_values=values)
 
     def when_ready(self, _: object) -> None:
         """Serve."""
@@ -67,12 +60,8 @@ class Master:
         """In a worker: leave the port to the master, and count."""
         if self._listener is not None:
             self._listener.close()
-        import prometheus_client
-
-        from function.metrics import recorder
-
-        registry = prometheus_client.CollectorRegistry()
-        measures.use(recorder.Recorder(registry, measures.Source.RECEIVER))
+        if self._counts is not None:
+            measures.use(recorder.Recorder(self._counts.folder, os.getpid(), measures.Source.RECEIVER))
 
     def child_exit(self, _: object, worker: Any) -> None:
         """Keep the counts of a worker that has died; whatever fails here must not end the master."""
@@ -87,9 +76,7 @@ class Master:
         if self._page is not None:
             self._page.close()
         if self._counts is not None:
-            with contextlib.suppress(OSError):
-                self._counts.empty()
-                self._counts.folder.rmdir()
+            self._counts.remove()
 
 
 _masters: dict[int | None, Master] = {}
