@@ -7,7 +7,7 @@ export PORT ?= 8080
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 BIN := .venv/bin
 
-.PHONY: help run demo show psql check test nightly lint bench bench-reconcile figures screenshots lock clean
+.PHONY: help run demo show psql check test nightly lint bench bench-growth bench-reconcile figures screenshots lock clean
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -38,6 +38,9 @@ lint: .venv/ready  ## Run ruff, mypy and import-linter
 
 bench: .venv/ready  ## Measure against bare Flask and the published way, in two minutes
 	@$(BIN)/python -m bench
+
+bench-growth: .venv/ready  ## Measure a million VMs with 20 million versions (half an hour; GROWTH="--keep DIR")
+	@$(BIN)/python -m bench.growth $(GROWTH)
 
 bench-reconcile: .venv/ready  ## Measure the reconcile of 10,000 VMs
 	@$(BIN)/python -m bench.reconcile

@@ -13,6 +13,18 @@ from bench import fleet, servers
 from bench.progress import Progress
 from dev import embedded_postgres
 
+SERVING = {"shared_buffers": "512MB"}
+FILLING = {
+    **SERVING,
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "fsync": "off",  # the data is synced once the server is stopped
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "max_wal_size": "8GB",
+    "autovacuum": "off",  # the filled tables are vacuumed at the end
+}
+"""The settings of a server that is filled with a long history; and before, of one that is asked for it."""
 LARGE = "fleet"
 """The database that is filled; the other is Postgres' own."""
 
@@ -40,7 +52,7 @@ def _fill(folder: pathlib.Path, progress: Progress, months: int) -> None:
     server.start()
     try:
         progress.say(f"filling in {fleet.MACHINES:,} VMs with {fleet.MACHINES * fleet.VERSIONS:,} rows of history")
-        _create(server.url())
+        create(server.url(), LARGE)
         servers.migrate(server.url(database=LARGE))
         fleet.fill(server.url(database=LARGE), months)
     finally:
@@ -48,9 +60,23 @@ def _fill(folder: pathlib.Path, progress: Progress, months: int) -> None:
     os.sync()
 
 
-def _create(url: str) -> None:
+def create(url: str, name: str) -> str:
+    """Create a database beside Postgres' own, whose URL is given; return its URL."""
     connection = psycopg2.connect(url)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(f"CREATE DATABASE {LARGE}")
+        cursor.execute(f"CREATE DATABASE {name}")
     connection.close()
+    return url.replace("/postgres?", f"/{name}?")
+
+
+@contextlib.contextmanager
+def set_for(folder: pathlib.Path, settings: dict[str, str]) -> Iterator[str]:
+    """Run a server with settings over the data of a folder; yield its URL. What it wrote is synced at the end."""
+    server = embedded_postgres.Postgres(folder, settings=settings)
+    server.start()
+    try:
+        yield server.url()
+    finally:
+        server.stop()
+        os.sync()

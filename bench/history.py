@@ -24,23 +24,24 @@ from function.inventory.storage import store
 from tests import machines
 
 MACHINES = 10_000
+IN_NAMESPACE = 200
 IDLE = 10
 """Each tenth VM never changes."""
 MONTHS = 7
 INSTANCE_VERSIONS = 100
-"""Of each instance."""
+"""Of each instance, where nothing else is asked for."""
 HISTORIES = {"vm_history": "vm_state", "vm_runtime_history": "vm_runtime"}
 """And the states that they belong to."""
 OWNER = "00000000-0000-4000-8000-000000000001"
 VARYING = {
     "name": "'vm-' || lpad(number::text, 6, '0')",
-    "namespace": "'team-' || mod(number, 50)",
+    "namespace": "'team-' || mod(number, %(namespaces)s)",
     "id": "'filled-' || number || '-' || version",
-    "digest": f"version * {MACHINES}::bigint + number",
+    "digest": "version * %(machines)s::bigint + number",
     "owner_uid": "md5('machine ' || number)",
     "node": "'node-' || mod(number + version / 20, 40)",
     "status": "(ARRAY['Stopped', 'Starting', 'Running', 'Running'])[1 + mod(version, 4)]",
-    **dict.fromkeys(("resource_version", "version_number"), f"1000000 + version * {MACHINES}::bigint + number"),
+    **dict.fromkeys(("resource_version", "version_number"), "1000000 + version * %(machines)s::bigint + number"),
     **dict.fromkeys(("time", "effective_at", "recorded_at", "updated_at"), "at"),
 }
 """In what the rows differ from the one that is copied."""
@@ -51,10 +52,17 @@ UID = {"vm_history": "md5('machine ' || number)", "vm_runtime_history": "md5('in
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What is filled in: so many versions of VMs in all, from ``begin`` to ``end``."""
+    """What is filled in: so many versions of VMs in all, from ``begin`` to ``end``; and of each instance."""
 
     rows: int
     end: datetime.datetime
+    machines: int = MACHINES
+    instance_versions: int = INSTANCE_VERSIONS
+
+    @property
+    def namespaces(self) -> int:
+        """How many there are."""
+        return max(1, self.machines // IN_NAMESPACE)
 
     @property
     def begin(self) -> datetime.datetime:
@@ -64,7 +72,8 @@ class History:
     @property
     def versions(self) -> int:
         """How many each VM has that changes."""
-        return max(2, round((self.rows - MACHINES) / (MACHINES - MACHINES // IDLE)) + 1)
+        changing = self.machines - self.machines // IDLE
+        return max(2, round((self.rows - self.machines) / changing) + 1)
 
     def fill_machines(self, url: str, progress: Progress) -> None:
         """Fill the VMs and their history, in a database that has just been migrated."""
@@ -78,7 +87,7 @@ class History:
     def fill_instances(self, url: str, progress: Progress) -> None:
         """Fill what ran of them, and its history."""
         with cursor_of(url) as cursor:
-            self._fill(cursor, "vm_runtime_history", INSTANCE_VERSIONS, progress)
+            self._fill(cursor, "vm_runtime_history", self.instance_versions, progress)
             cursor.execute(
                 f"UPDATE vm_state AS s SET {', '.join(f'{name} = i.{name}' for name in SHOWN)},"
                 " runtime_seen_at = i.effective_at FROM vm_runtime AS i"
@@ -89,6 +98,7 @@ class History:
     def _fill(self, cursor: psycopg2.extensions.cursor, history: str, versions: int, progress: Progress) -> None:
         """Copy rows, version by version, and the last ones into the state."""
         times = {"begin": self.begin, "step": (self.end - self.begin) / versions, "last": versions - 1}
+        times |= {"machines": self.machines, "namespaces": self.namespaces}
         changing = f"mod(number, {IDLE}) > 0"
         for version in range(versions):
             progress.say(f"filling {history}: version {version + 1} of {versions} of each VM")
@@ -161,7 +171,7 @@ def _copy(cursor: psycopg2.extensions.cursor, target: str, uid: str, which: str)
         INSERT INTO {target} ({", ".join(columns)})
         SELECT {", ".join(varying.get(name, f"source.{name}") for name in columns)}
         FROM row_of_{target} AS source
-        CROSS JOIN generate_series(0, {MACHINES - 1}) AS number
+        CROSS JOIN generate_series(0, %(machines)s - 1) AS number
         CROSS JOIN LATERAL ({which}) AS versions (machine, version)
         CROSS JOIN LATERAL (
             SELECT %(begin)s::timestamptz + %(step)s

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from bench import load, requests
+from bench import requests
 
 
-def updates(machines: int, *, prefix: str = "object") -> load.Render:
+def updates(machines: int, *, prefix: str = "object") -> requests.Whole:
     """Updates of the instances of the machines that :func:`requests.objects` sends, which must be stored before."""
-    body = json.dumps(_instance(), separators=(",", ":")).encode()
-    before, between, after = body.split(b"@")
-    head = requests.head("VirtualMachineInstance", requests.UPDATE)
-
-    def render(number: int) -> bytes:
-        name = requests.machine(prefix, number, machines)
-        whole = b"".join((before, name, between, b"%d" % (number + 1), after))
-        return requests.whole(head, number, name, whole, plural=b"virtualmachineinstances")
-
-    return render
+    return requests.whole(_instance(), "virtualmachineinstances", machines, prefix=prefix)
 
 
 def _instance() -> dict[str, Any]:

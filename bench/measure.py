@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import itertools
 import statistics
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ CURVES = {
     "published": (1, 4, 16, 64),
 }
 """Requests at once. The published way opens a connection to Postgres for each, and Postgres takes 100."""
+STARTS_FOR_ONE = 3
+"""So many for each round: a start is short, and differs more than a load."""
 HOUR_OF_EVENTS = 100_000 * 20 // 24
 """A VM's whole life is about 20 events: this is an hour of 100,000 VMs that live a day each."""
 
@@ -94,6 +97,11 @@ def ratio(rounds: Rounds, one: str, other: str) -> float:
     return statistics.median(a.rate / b.rate for a, b in zip(rounds[one], rounds[other], strict=True))
 
 
+def ratio_of_postgres(costs: Mapping[str, Sequence[cost.Cost]], one: str, other: str) -> float:
+    """Return the median, over the rounds, of what one's events take of Postgres by what another's take."""
+    return statistics.median(a.postgres / b.postgres for a, b in zip(costs[one], costs[other], strict=True))
+
+
 def ratio_of_p99(rounds: Rounds, one: str, other: str) -> float:
     """Return the median, over the rounds, of one's 99th percentile by another's."""
     pairs = zip(rounds[one], rounds[other], strict=True)
@@ -101,13 +109,19 @@ def ratio_of_p99(rounds: Rounds, one: str, other: str) -> float:
 
 
 def _starts(url: str, count: int, progress: Progress) -> dict[str, list[float]]:
-    """Return the seconds from the start of a process to its first answer, ours and bare Flask's, in turns."""
+    """Return the seconds from the start of a process to its first answer, ours and bare Flask's, in turns.
+
+    Both are compiled, as in the image: the first start of each, which compiles it, does not count.
+    """
     commands = {"flat": servers.vmledger(url), "bare": servers.bare()}
     found: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(count):
-        for name, command in commands.items():
-            progress.say(f"start {number + 1} of {count}: {name}")
-            found[name].append(servers.start_seconds(command, requests.flat(contest.MACHINES)(number)))
+    with tempfile.TemporaryDirectory(prefix="vmledger-bench-") as folder:
+        for number in range(STARTS_FOR_ONE * count + 1):
+            for name, command in commands.items():
+                progress.say(f"start {number} of {STARTS_FOR_ONE * count}: {name}")
+                compiled = servers.compiled(command, folder)
+                seconds = servers.start_seconds(compiled, requests.flat(contest.MACHINES)(number))
+                found[name] += [seconds] if number else []
     return found
 
 

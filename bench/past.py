@@ -22,29 +22,18 @@ from typing import Any
 
 import psycopg2.extensions
 
-from bench import bars, history, machine, report, servers
+from bench import bars, database, history, machine, report, servers
 from bench.progress import Progress
-from dev import embedded_postgres
 
 JSON = pathlib.Path(__file__).parent / "results" / "past.json"
 ROWS = 10_000_000
 ROUNDS = 15
 ROW_BYTES = 1200
 """Of a version: with its share of the indexes, and of what filling it in takes for a while."""
-SERVING = {"shared_buffers": "512MB"}
-FILLING = {
-    **SERVING,
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "fsync": "off",  # the data is synced once the server is stopped
-    "full_page_writes": "off",
-    "synchronous_commit": "off",
-    "max_wal_size": "8GB",
-    "autovacuum": "off",  # the filled tables are vacuumed at the end
-}
 BARS = tuple(
-    bars.Bar(key, f"the fleet of 10,000 VMs as it was {key}", 100, unit=" ms")
-    for key in ("an hour ago", "a week ago", "in the middle")
+    bars.Bar(f"{which}, {key}", f"the fleet of 10,000 VMs{words} as it was {key}", 150, 100, unit=" ms")
+    for which, words in (("alone", ""), ("both", " and instances"))
+    for key in ("an hour ago", "a week ago", "in the middle", "at a month's begin")
 )
 
 
@@ -82,21 +71,22 @@ def main() -> int:
 def _run(folder: pathlib.Path, rows: int, progress: Progress) -> dict[str, Any]:
     """Measure; return all that is kept, which is printed already."""
     filled = history.History(rows, datetime.datetime.now(datetime.UTC))
-    with _server(folder, FILLING) as url:
+    with database.set_for(folder, database.FILLING) as url:
         servers.migrate(url)
         filled.fill_machines(url, progress)
     seconds = progress.seconds
-    with _server(folder, SERVING) as url:
+    with database.set_for(folder, database.SERVING) as url:
         about = machine.describe(url)
         sizes = _sizes(url)
         alone = _measure(url, moments(filled), progress)
         proof = _proof(url, moments(filled)["in the middle"])
-    with _server(folder, FILLING) as url:
+    with database.set_for(folder, database.FILLING) as url:
         filled.fill_instances(url, progress)
-    with _server(folder, SERVING) as url:
+    with database.set_for(folder, database.SERVING) as url:
         both = _measure(url, moments(filled), progress)
     progress.say()
-    figures = {key: timing.again for key, timing in alone.items()}
+    timed = {"alone": alone, "both": both}
+    figures = {f"{which}, {key}": timing.again for which, found in timed.items() for key, timing in found.items()}
     result = {"sizes": sizes, "fill_seconds": seconds, "proof": proof, "load_after": os.getloadavg()[0]}
     text = bars.table(figures, BARS)
     text += ["", *_lines("of the VMs alone", alone), "", *_lines("and of their instances", both)]
@@ -122,17 +112,6 @@ def moments(filled: history.History) -> dict[str, datetime.datetime]:
         "at a month's begin": middle.replace(day=1, hour=1),
         "in the first week": filled.begin + 7 * day,
     }
-
-
-@contextlib.contextmanager
-def _server(folder: pathlib.Path, settings: dict[str, str]) -> Iterator[str]:
-    server = embedded_postgres.Postgres(folder, settings=settings)
-    server.start()
-    try:
-        yield server.url()
-    finally:
-        server.stop()
-        os.sync()
 
 
 def _measure(url: str, asked: Mapping[str, datetime.datetime], progress: Progress) -> dict[str, Timing]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from bench import load
 
@@ -21,7 +21,16 @@ STRIDE = 7919
 """A prime: events meet the VMs in a jumble, as in life, and each as often as the others."""
 UID = "9467e988-29fb-4e31-bbfe-e7f2642ea7fa"
 """Of each VM of :func:`objects`: the key holds the name besides."""
-MACHINES = b"virtualmachines"
+MACHINES = "virtualmachines"
+FIRST_VERSION = 3_000_000_000
+"""Of the objects."""
+
+
+class Whole(Protocol):
+    """The bytes of the n-th request; ``whose``: another number, which tells whose event it is."""
+
+    def __call__(self, number: int, whose: int | None = None, /) -> bytes:
+        """Return the request."""
 
 
 def identifier(number: int | str) -> str:
@@ -29,8 +38,8 @@ def identifier(number: int | str) -> str:
     return f"{RUN}-{number}"
 
 
-def flat(machines: int) -> load.Render:
-    """Flat events, as the published example's transformer sends them."""
+def flat(machines: int, *, prefix: str = "vm", earlier: int = 0) -> load.Render:
+    """Flat events, as the published example's transformer sends them; each happened so many events earlier."""
     head = (
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 0\r\n"
         "Ce-Cpucores: 4\r\nCe-Cpusockets: 2\r\nCe-Kind: VirtualMachine\r\nCe-Memory: 8Gi\r\nCe-Network: default\r\n"
@@ -38,7 +47,7 @@ def flat(machines: int) -> load.Render:
         f"Ce-Namespace: {NAMESPACE}\r\nCe-Knativearrivaltime: 2026-11-22T00:58:00.964680178Z\r\nKn-Namespace: ns\r\n"
         "Prefer: reply\r\nAccept-Encoding: gzip\r\n"
     ).encode()
-    return lambda number: head + _attributes(number, machine("vm", number, machines)) + b"\r\n"
+    return lambda number: head + _attributes(number, machine(prefix, number, machines), earlier) + b"\r\n"
 
 
 def shown(render: load.Render, token: str) -> load.Render:
@@ -47,20 +56,31 @@ def shown(render: load.Render, token: str) -> load.Render:
     return lambda number: render(number).replace(b"\r\n", line, 1)
 
 
-def objects(machines: int) -> load.Render:
-    """Whole objects of about 4 kB, as the source sends them."""
-    body = json.dumps(_machine(), separators=(",", ":")).encode()
-    before, between, after = body.split(b"@")
-    start = head("VirtualMachine", UPDATE)
+def objects(machines: int, *, prefix: str = "object", verb: str = "update", earlier: int = 0) -> Whole:
+    """Whole objects of about 4 kB, as the source sends them; each happened so many events earlier."""
+    return whole(_machine(), MACHINES, machines, prefix=prefix, verb=verb, earlier=earlier)
 
-    def render(number: int) -> bytes:
-        name = machine("object", number, machines)
-        return whole(start, number, name, b"".join((before, name, between, b"%d" % (number + 1), after)))
+
+def whole(
+    sample: dict[str, Any], plural: str, machines: int, *, prefix: str, verb: str = "update", earlier: int = 0
+) -> Whole:
+    """Events with an object, which is a sample with @ where its name and its resource version go.
+
+    plural: the kind as it is spelled in a path. The request can be told whose event it is, by another number.
+    """
+    before, between, after = json.dumps(sample, separators=(",", ":")).encode().split(b"@")
+    start = _head(sample["kind"], f"dev.knative.apiserver.resource.{verb}")
+
+    def render(number: int, whose: int | None = None) -> bytes:
+        name = machine(prefix, number if whose is None else whose, machines)
+        body = b"".join((before, name, between, b"%d" % (FIRST_VERSION + number - earlier), after))
+        attributes = _attributes(number, name, earlier, plural.encode())
+        return b"%s%sContent-Length: %d\r\n\r\n%s" % (start, attributes, len(body), body)
 
     return render
 
 
-def head(kind: str, kind_of_event: str) -> bytes:
+def _head(kind: str, kind_of_event: str) -> bytes:
     """Return the headers that all events with objects of a kind have."""
     return (
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\n"
@@ -71,19 +91,14 @@ def head(kind: str, kind_of_event: str) -> bytes:
     ).encode()
 
 
-def whole(start: bytes, number: int, name: bytes, body: bytes, *, plural: bytes = MACHINES) -> bytes:
-    """Return the n-th request with an object; start: from :func:`head`."""
-    return start + _attributes(number, name, plural) + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-
 def machine(prefix: str, number: int, machines: int) -> bytes:
     """Return the name of the VM that the n-th request is about."""
     return b"%s-%06d" % (prefix.encode(), number * STRIDE % machines)
 
 
-def _attributes(number: int, name: bytes, plural: bytes = MACHINES) -> bytes:
+def _attributes(number: int, name: bytes, earlier: int, plural: bytes = MACHINES.encode()) -> bytes:
     """The headers in which an event differs from the others."""
-    second, micros = divmod(BEGAN + number * STEP, 1_000_000)
+    second, micros = divmod(BEGAN + (number - earlier) * STEP, 1_000_000)
     subject = b"/apis/kubevirt.io/v1/namespaces/%s/%s/%s" % (NAMESPACE.encode(), plural, name)
     values = (identifier(number).encode(), name, _second(second), micros, subject)
     return b"Ce-Id: %s\r\nCe-Name: %s\r\nCe-Time: %s.%06dZ\r\nCe-Subject: %s\r\n" % values

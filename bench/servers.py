@@ -45,6 +45,17 @@ def bare() -> Command:
     return Command([*run.procfile(), "bench.bare:app"], {})
 
 
+def stock() -> Command:
+    """The same under gunicorn's own settings, and its own worker for gevent."""
+    return Command([*run.procfile(), "--config", "bench/stock.py", "--worker-class", "gevent", "bench.bare:app"], {})
+
+
+def compiled(command: Command, folder: str) -> Command:
+    """A server whose modules are compiled once, into a folder, as those of the image are."""
+    variables = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+    return Command(command.words, {**command.environ, **variables})
+
+
 def published(url: str) -> Command:
     """The published example's way, as it ships: on Flask's development server."""
     return Command([sys.executable, "-m", "bench.published", "{port}"], {"DATABASE_URL": url})
