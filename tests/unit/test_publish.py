@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import itertools
 import pathlib
+import re
 import urllib.parse
 
 import click
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from function import errors, events, settings
 from function.cli import publish as command
+from function.clients import postgres
 from function.publish import courier, message, position, sink
 from function.web import cloudevents, routing
 from tests import manifests
@@ -230,3 +232,17 @@ def test_no_trigger_to_the_receiver_takes_a_change(word: str, tmp_path: pathlib.
         assert {broker: manifests.arrivals(objects, broker, dict(attributes)) for broker in brokers} == dict.fromkeys(
             brokers, 0
         )
+
+
+def test_the_facts_of_a_version_are_without_what_is_noted_beside_them() -> None:
+    """A migration that defines ledger_facts anew leaves out all that those before it left out.
+
+    Otherwise each version would differ from the one before it, and each would be a change.
+    """
+    left_out: set[str] = set()
+    for path in sorted(postgres.MIGRATIONS.glob("*.sql")):
+        for found in re.findall(r"FUNCTION ledger_facts\(.*?'\{(.*?)\}'::text\[\]", path.read_text(), re.DOTALL):
+            names = set(re.findall(r"\w+", found))
+            assert left_out - names == set(), f"{path.name} makes facts of these"
+            left_out = names
+    assert left_out >= {"recorded_at", "changed_by", "recorded_xid", "corrected_xid", "corrected_at", "stood_at"}

@@ -162,7 +162,8 @@ CROSS JOIN LATERAL (
     FROM json_to_record(e.item) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
         uid text, effective_at timestamptz, instance boolean, type text, resource_version bigint, shape smallint,
-        deleted boolean, overtaken boolean, stood_at timestamptz, changed_by text, corrected boolean
+        deleted boolean, overtaken boolean, stood_at timestamptz, changed_by text, corrected boolean,
+        version_epoch smallint, version_number bigint, version_time timestamptz, version_step smallint
     )
 ) AS f
 CROSS JOIN LATERAL (
@@ -170,7 +171,9 @@ CROSS JOIN LATERAL (
         WHEN f.instance THEN EXISTS (
             SELECT FROM vm_runtime_history AS r
             WHERE r.cluster = f.cluster AND r.namespace = f.namespace AND r.name = f.name
-              AND r.owner_uid = f.owner_uid AND NOT r.overtaken AND r.effective_at > f.effective_at
+              AND r.owner_uid = f.owner_uid AND NOT r.overtaken
+              AND (r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step)
+                  > (f.effective_at, f.version_epoch, f.version_number, f.version_time, f.version_step)
               AND CASE
                   WHEN $5 THEN coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
                       AND r.recorded_at < $4
@@ -181,7 +184,9 @@ CROSS JOIN LATERAL (
         ELSE EXISTS (
             SELECT FROM vm_history AS r
             WHERE r.cluster = f.cluster AND r.namespace = f.namespace AND r.name = f.name
-              AND NOT r.overtaken AND r.effective_at > f.effective_at
+              AND NOT r.overtaken
+              AND (r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step)
+                  > (f.effective_at, f.version_epoch, f.version_number, f.version_time, f.version_step)
               AND CASE
                   WHEN $5 THEN coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
                       AND r.recorded_at < $4
@@ -235,7 +240,11 @@ WHERE c.change IS NOT NULL OR f.corrected OR l.corrects AND (f.deleted OR f.shap
     SELECT r.shape = 0
     FROM vm_history AS r
     WHERE r.cluster = f.cluster AND r.namespace = f.namespace AND r.name = f.name
-      AND NOT r.overtaken AND r.effective_at < f.effective_at
-    ORDER BY r.effective_at DESC LIMIT 1
+      AND NOT r.overtaken
+      AND (r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step)
+          < (f.effective_at, f.version_epoch, f.version_number, f.version_time, f.version_step)
+    ORDER BY r.effective_at DESC, r.version_epoch DESC, r.version_number DESC, r.version_time DESC, r.version_step DESC
+    LIMIT 1
 ))
-ORDER BY f.name, f.namespace, f.cluster, f.effective_at, f.instance;
+ORDER BY f.name, f.namespace, f.cluster, f.effective_at, f.instance, f.version_epoch, f.version_number, f.version_time,
+         f.version_step;
