@@ -156,10 +156,14 @@ def ours(objects: Objects) -> Iterator[tuple[str, Object]]:
 
 
 @functools.cache
-def described_secrets() -> set[str]:
-    """Return the Secrets that people make: those for which an example says how."""
+def described_secrets() -> dict[str, set[str]]:
+    """Return the Secrets that people make, those for which an example says how, with their keys."""
     examples = (file.read_text() for file in K8S.rglob("*.env.example"))
-    return {name for text in examples for name in re.findall(r"create secret generic (\S+)", text)}
+    return {
+        name: set(re.findall(r"^(\w+)=", text, re.MULTILINE))
+        for text in examples
+        for name in re.findall(r"create secret generic (\S+)", text)
+    }
 
 
 def dangling(objects: Objects) -> list[str]:
@@ -170,15 +174,16 @@ def dangling(objects: Objects) -> list[str]:
     for item in objects:
         where = f"{item['kind']} {item['metadata']['name']}"
         for kind, name, namespace in _references(item):
-            if (kind, name) not in there and name not in {SECRET, OPERATIONS_SECRET, *BUILT_IN}:
+            if (kind, name) not in there and name not in {*described_secrets(), *BUILT_IN}:
                 wrong.append(f"{where} refers to {kind} {name}, which is not there")
             if namespace not in (None, item["metadata"].get("namespace", namespace)):
                 wrong.append(f"{where} refers to {name} in the namespace {namespace}")
     for name, container in containers(objects):
         for variable in container.get("env", []):
             key = variable.get("valueFrom", {}).get("secretKeyRef", {"name": SECRET, "key": "db_host"})
-            if key["name"] == SECRET and key["key"] not in SECRET_KEYS:
-                wrong.append(f"{name} reads the key {key['key']}, which {SECRET} does not have")
+            keys = described_secrets().get(key["name"], set())
+            if key["key"] not in keys:
+                wrong.append(f"{name} reads the key {key['key']}, which {key['name']} does not have")
     return wrong
 
 
@@ -580,14 +585,47 @@ def wrong_scale(objects: Objects) -> list[str]:
         wrong.append(f"scale from {least} to {most}")
     jobs = len(of_kind(objects, "Job") + of_kind(objects, "CronJob"))
     measured = any(variable["name"] == "METRICS_PORT" for variable in pod(service)["containers"][0]["env"])
-    of_a_pod = workers + measured
-    if (needed := 2 * most * of_a_pod + CONNECTIONS_OF_A_JOB * jobs) > MAX_CONNECTIONS:
+    of_a_pod, pages = workers + measured, _connections_of_pages(objects)
+    if (needed := 2 * most * of_a_pod + CONNECTIONS_OF_A_JOB * jobs + pages) > MAX_CONNECTIONS:
         wrong.append(
-            f"2 x {most} pods x {of_a_pod} + {CONNECTIONS_OF_A_JOB} x {jobs} Jobs are {needed} connections,"
-            f" more than {MAX_CONNECTIONS}"
+            f"2 x {most} pods x {of_a_pod} + {CONNECTIONS_OF_A_JOB} x {jobs} Jobs + {pages} of the page are {needed}"
+            f" connections, more than {MAX_CONNECTIONS}"
         )
     if service["spec"]["template"]["spec"]["containerConcurrency"] < 1:
         wrong.append("containerConcurrency is not set")
+    return wrong
+
+
+def _connections_of_pages(objects: Objects) -> int:
+    """Return the connections of the page's pods, twice while a new one takes over."""
+    return sum(
+        2 * item["spec"]["replicas"] * int(named(objects, "ConfigMap", "vmledger-page")["data"]["PAGE_WORKERS"])
+        for item in of_kind(objects, "Deployment")
+        if item["metadata"]["name"] == "vmledger-page"
+    )
+
+
+def wrong_page(objects: Objects) -> list[str]:
+    """A page that somebody reaches past the proxy, or that reads as a role that may write."""
+    wrong = []
+    for item in of_kind(objects, "Deployment"):
+        if item["metadata"]["name"] != "vmledger-page":
+            continue
+        found = {container["name"]: container for container in pod(item)["containers"]}
+        given = {variable["name"] for variable in found["page"]["env"]}
+        if "ports" in found["page"] or "PAGE_HOST" in given:
+            wrong.append("the page listens elsewhere than on the loopback")
+        if "proxy" not in found:
+            wrong.append("no proxy asks who somebody is")
+        elif "--upstream=http://127.0.0.1:8081" not in found["proxy"]["args"]:
+            wrong.append("the proxy leads elsewhere than to the page")
+        if any("skip-auth" in word or "trusted-ip" in word for word in found.get("proxy", {}).get("args", [])):
+            wrong.append("the proxy lets somebody in without asking")
+        if given != {f"PAGE_{key.upper()}" for key in SECRET_KEYS}:
+            wrong.append(f"the page is given {sorted(given)}")
+        [port] = named(objects, "Service", "vmledger-page", "v1")["spec"]["ports"]
+        if port["targetPort"] != found.get("proxy", {}).get("ports", [{}])[0].get("name"):
+            wrong.append("the Service leads past the proxy")
     return wrong
 
 
@@ -741,6 +779,7 @@ COMMON = (
     refused_by_serving,
     secrets,
     wrong_scale,
+    wrong_page,
     wrong_dead_letter,
     wrong_probes,
     public,
