@@ -16,6 +16,14 @@ log = logging.getLogger(__name__)
 
 ANSWER_BYTES = 64 * 1024
 WARN_AGAIN_SECONDS = 60.0
+_WHY: tuple[tuple[type[Exception], str], ...] = (
+    (requests.Timeout, "the collector did not answer in time"),
+    (requests.exceptions.SSLError, "the collector's certificate cannot be verified"),
+    (requests.RequestException, "the collector cannot be reached"),
+    (OSError, "a file that OTEL_EXPORTER_OTLP_CERTIFICATE or OTEL_EXPORTER_OTLP_CLIENT_* name cannot be used"),
+    (Exception, "the collector cannot be reached"),
+)
+"""Why a request has no answer; the first that fits counts. The library's own words have the url."""
 
 
 class Exporter(export.SpanExporter):
@@ -63,16 +71,11 @@ class _Session(requests.Session):
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request and read its answer; raise as requests does."""
         try:
-            response = super().request(*arguments, **{**options, "stream": True})
+            # Without verify, REQUESTS_CA_BUNDLE would win over what OpenTelemetry's variables name.
+            response = super().request(*arguments, **{**options, "stream": True, "verify": self.verify})
             response.raw.read(ANSWER_BYTES)
-        except requests.Timeout:
-            self.why = "the collector did not answer in time"
-            raise
-        except requests.exceptions.SSLError:
-            self.why = "the collector's certificate cannot be verified"
-            raise
-        except Exception:
-            self.why = "the collector cannot be reached"
+        except Exception as exc:
+            self.why = next(why for kind, why in _WHY if isinstance(exc, kind))
             raise
         response.close()
         status = response.status_code

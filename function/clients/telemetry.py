@@ -22,7 +22,7 @@ from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import export, sampling
 from opentelemetry.trace.propagation import tracecontext
 
-from function import events, settings, tracing
+from function import errors, events, settings, tracing
 from function.clients import span_exporter
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class Telemetry:
             sampler=_sampler(part),
             resource=_resource(part, version),
             shutdown_on_exit=False,  # close() does it, within a bound
-            span_limits=sdk.SpanLimits(
-                max_links=MOST_LINKS, max_attribute_length=MOST_TEXT, max_span_attribute_length=MOST_TEXT
-            ),
+            span_limits=_limits(),
         )
         processor = export.BatchSpanProcessor(
             span_exporter.Exporter(part.url),
@@ -194,6 +192,14 @@ class _Call:
 
     def failed(self, why: str) -> None:
         _fail(self._span, why)
+
+
+def _limits() -> sdk.SpanLimits:
+    """Return what a span may hold; what is not ours to say, the SDK reads from its variables."""
+    try:
+        return sdk.SpanLimits(max_links=MOST_LINKS, max_attribute_length=MOST_TEXT, max_span_attribute_length=MOST_TEXT)
+    except ValueError:
+        raise errors.BadSetting("OTEL_*_LIMIT", "must be whole numbers: one of them is not") from None
 
 
 def _sampler(part: settings.Tracing) -> sampling.Sampler:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import certifi
 import pytest
 
-from function import errors, settings
+from function import errors, settings, wiring
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/"}
 UNTRACED = """
@@ -70,6 +71,31 @@ def test_the_endpoint_is_a_url(value: str) -> None:
     """A value without a scheme is what gRPC takes."""
     with pytest.raises(errors.BadSetting):
         settings.Settings.from_env({"OTEL_EXPORTER_OTLP_ENDPOINT": value})
+
+
+def test_a_limit_that_is_no_number_stops_the_start_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK reads it, and would raise an error of its own."""
+    monkeypatch.setenv("OTEL_SPAN_EVENT_COUNT_LIMIT", "many")
+    with pytest.raises(errors.BadSetting) as refusal:
+        wiring.from_env(ENDPOINT)
+    assert "many" not in str(refusal.value)
+
+
+def test_a_file_of_certificates_that_is_not_there_is_said_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """OpenTelemetry's own variable counts, whatever other clients are told to trust."""
+    from function.clients import span_exporter
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    exporter = span_exporter.Exporter("https://127.0.0.1:1/v1/traces?key=hunter2")
+    exporter.export([])
+    exporter.export([])
+    exporter.shutdown()
+    lines = [line.getMessage() for line in caplog.records if line.name == span_exporter.__name__]
+    [line] = lines
+    assert line.startswith("traces cannot be sent: a file that OTEL_EXPORTER_OTLP_CERTIFICATE")
 
 
 def test_traces_go_below_the_endpoint_unless_they_have_one_of_their_own() -> None:
