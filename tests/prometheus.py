@@ -34,6 +34,15 @@ class Prometheus:
             found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
         return [float(each["value"][1]) for each in found]
 
+    def alerts(self) -> set[str]:
+        """Return the alerts that are raised now, or wait for their time; raise where a rule cannot be evaluated."""
+        with urllib.request.urlopen(f"{self._url}/api/v1/rules", timeout=30) as answer:
+            groups: list[dict[str, Any]] = json.load(answer)["data"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        broken = {rule["name"]: rule["lastError"] for rule in rules if rule["health"] == "err"}
+        assert broken == {}
+        return {rule["name"] for rule in rules if rule["state"] in ("pending", "firing")}
+
     def is_ready(self) -> bool:
         """Whether it answers."""
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self._url}/-/ready", timeout=30) as answer:
@@ -42,10 +51,11 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def running(folder: pathlib.Path, ports: Sequence[int]) -> Iterator[Prometheus]:
-    """Run one that scrapes these ports of this machine every second."""
+def running(folder: pathlib.Path, ports: Sequence[int], rules: pathlib.Path | None = None) -> Iterator[Prometheus]:
+    """Run one that scrapes these ports of this machine, and evaluates the rules of a file, every second."""
     scrape = {"job_name": "vmledger", "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
-    every = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [scrape]}
+    seconds = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    every = {"global": seconds, "scrape_configs": [scrape], "rule_files": [str(rules)] if rules else []}
     (folder / "prometheus.yml").write_text(json.dumps(every))  # JSON is YAML
     port = processes.free_port()
     command = [
