@@ -214,7 +214,7 @@ CLUSTERS = Metric(
     name="vmledger_clusters",
     source=Source.LEDGER,
     kind=Kind.GAUGE,
-    doc="Clusters in the ledger; at most 200 of them have series, those that were reconciled first.",
+    doc=f"Clusters in the ledger; at most {MOST_CLUSTERS} of them have series, those that were reconciled first.",
 )
 SILENCE = Metric(
     name="vmledger_silence_seconds",

@@ -24,7 +24,7 @@ def served(part: settings.Metrics, source: measures.Source) -> Iterator[None]:
     listener = page.listening(part.port)
     kept = counts.opened(part)
     shown = page.Page(listener, pod.Pod(kept).render)
-    measures.use(recorder.Recorder(kept.folder, os.getpid(), source))
+    measures.use(recorder.Shared(kept.folder, os.getpid(), source))
     shown.start()
     try:
         yield

@@ -5,7 +5,8 @@ altogether. Here a value is a double in a mapped file, and counting is one addit
 The format is that of the client's module ``mmap_dict``: a 4-byte length and 4 bytes of padding; then for each value the
 length of its key, the key, padding, the value and a time. Keys are JSON.
 
-One thread at a time may record, as greenlets do: they switch only where they wait.
+One thread at a time may use a :class:`Recorder`, as greenlets do: they switch only where they wait. Threads share a
+:class:`Shared` one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import mmap
 import pathlib
 import struct
+import threading
 from collections.abc import Sequence
 
 from function import measures
@@ -120,3 +122,26 @@ class Recorder:
             for bound in (*metric.buckets, math.inf)
         ]
         return self._histograms.setdefault((metric, labels), Histogram(sum_at, buckets, metric.buckets))
+
+
+class Shared(Recorder):
+    """A recorder for several threads."""
+
+    def __init__(self, folder: pathlib.Path, pid: int, source: measures.Source) -> None:
+        self._turn = threading.Lock()
+        super().__init__(folder, pid, source)
+
+    def add(self, metric: measures.Metric, labels: tuple[str, ...] = (), amount: float = 1) -> None:
+        """Add to a counter."""
+        with self._turn:
+            super().add(metric, labels, amount)
+
+    def observe(self, metric: measures.Metric, value: float, labels: tuple[str, ...] = ()) -> None:
+        """Add a value to a histogram."""
+        with self._turn:
+            super().observe(metric, value, labels)
+
+    def set(self, metric: measures.Metric, value: float, labels: tuple[str, ...] = ()) -> None:
+        """Set a gauge."""
+        with self._turn:
+            super().set(metric, value, labels)

@@ -135,8 +135,8 @@ def test_the_plain_rules_are_those_of_the_operator() -> None:
 
 
 def test_the_scraper_reaches_the_pods(tmp_path: pathlib.Path) -> None:
-    """The ServiceMonitor selects both Services, these the pods of both Knative Services, at the port that is served."""
-    objects = manifests.extended(tmp_path, "direct", "metrics", "network")
+    """The ServiceMonitor selects the Services, these the pods that serve metrics, at the port that is served."""
+    objects = manifests.extended(tmp_path, "direct", "metrics", "network", "publish")
     monitor = manifests.named(objects, "ServiceMonitor", "vmledger")["spec"]
     selected = [
         service["spec"]
@@ -144,15 +144,20 @@ def test_the_scraper_reaches_the_pods(tmp_path: pathlib.Path) -> None:
         if monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     ]
     knative = {item["metadata"]["name"]: pod(item)["containers"][0] for item in manifests.services(objects)}
-    assert {service["selector"]["serving.knative.dev/service"] for service in selected} == set(knative)
+    publish = manifests.named(objects, "Deployment", "vmledger-publish")
+    labels = [{"serving.knative.dev/service": name} for name in knative]
+    labels.append(publish["spec"]["template"]["metadata"]["labels"])
+    served = [next(service for service in selected if service["selector"].items() <= each.items()) for each in labels]
+    assert sorted(map(str, served)) == sorted(map(str, selected))
     ports = {port["targetPort"] for service in selected for port in service["ports"]}
     assert {port["name"] for service in selected for port in service["ports"]} == {monitor["endpoints"][0]["port"]}
-    for container in knative.values():
+    for container in [*knative.values(), pod(publish)["containers"][0]]:
         given = {variable["name"]: variable.get("value") for variable in container["env"]}
         assert {int(given["METRICS_PORT"] or 0)} == ports
-        assert [port["containerPort"] for port in container["ports"]] == [8080]
+    assert all([port["containerPort"] for port in each["ports"]] == [8080] for each in knative.values())
     policy = manifests.named(objects, "NetworkPolicy", "vmledger-from-metrics")["spec"]
     assert {port["port"] for port in policy["ingress"][0]["ports"]} == ports
+    assert policy["podSelector"]["matchLabels"].items() <= labels[-1].items()
 
 
 def test_the_dashboards_are_found_by_grafana(tmp_path: pathlib.Path) -> None:

@@ -118,6 +118,26 @@ def test_the_dead_are_added_up_and_their_files_go(kept: counts.Counts) -> None:
     assert not kept.folder.exists()
 
 
+def test_threads_that_record_at_once_lose_nothing(kept: counts.Counts) -> None:
+    """Nor does one of them make a series that another one makes."""
+    shared = recorder.Shared(kept.folder, 7, measures.Source.PUBLISH)
+
+    def record() -> None:
+        for number in range(5000):
+            shared.add(measures.PUBLISHED, ("delivered",))
+            shared.add(measures.EVENTS, (str(number % 50), "stored"))
+
+    threads = [threading.Thread(target=record) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = pod.Pod(kept).render().decode()
+    assert value(text, "vmledger_published_events_total", outcome="delivered") == 20_000
+    assert sum(number for (name, _), number in shown(text).items() if name == "vmledger_events_total") == 20_000
+    assert text.count("vmledger_events_total{") == 50
+
+
 def test_what_has_no_room_is_left_out(kept: counts.Counts) -> None:
     """A file has an end; the series that were there first are still counted."""
     each = recorder.Recorder(kept.folder, 7, RECEIVER)
