@@ -1,7 +1,7 @@
 """How many VMs a filter leaves, by facet, and their sums: counted again as often as it costs little.
 
 To count 100,000 VMs takes a tenth of a second of the database, on each page that shows them. So what took long is
-repeated for a while: counting takes a twentieth of the time at most, and a small fleet is counted each time.
+repeated for a while: counting takes a hundredth of the time at most, and a small fleet is counted each time.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-SHARE = 20
+SHARE = 100
 """For so many times as long as it took, a count is repeated."""
 MOST_SECONDS = 30.0
 WORTH_SECONDS = 0.03
@@ -42,6 +42,20 @@ class Counts:
     kinds: Mapping[str, int]
     age: float = 0.0
     """Seconds since it was counted."""
+
+
+def of_machines(rows: Sequence[Mapping[str, Any]], facets: Sequence[str], most: int) -> Counts:
+    """Return the counts of VMs that are all at hand, as ``count_fleet`` would."""
+    values: dict[str, tuple[Value, ...]] = {}
+    kinds: dict[str, int] = {}
+    for facet in facets if rows else ():
+        found = collections.Counter(row[facet] or "" for row in rows)
+        ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        values[facet] = tuple(Value(*item) for item in ordered[:most])
+        kinds[facet] = len(found)
+    sums = {name: sum(row[name] or 0 for row in rows) for name in ("vcpus", "memory_bytes", "disk_bytes")}
+    running = sum((row["phase"] or row["status"]) == "Running" for row in rows)
+    return Counts(machines=len(rows), running=running, values=values, kinds=kinds, **sums)
 
 
 def of_rows(rows: list[dict[str, Any]]) -> Counts:

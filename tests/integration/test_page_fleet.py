@@ -13,8 +13,9 @@ import flask.testing
 import pytest
 
 from dev import embedded_postgres, fleet
-from function.page import filters
+from function.page import counts, database, filters
 from function.page import fleet as view
+from function.page import query as question
 from tests import conftest, page
 
 Client = flask.testing.FlaskClient
@@ -108,6 +109,17 @@ def test_the_totals_are_the_sums_of_what_is_left(ask: Client, query: Query, at: 
     )
     shown = totals(ask.get(f"/?cluster=fra-prod&at={at}"))
     assert [text.replace("\u202f", "") for text in shown[:3]] == [str(count), str(running), str(vcpus)]
+
+
+@pytest.mark.parametrize("asked", ["q=web", "cluster=lab", "phase=", "namespace=nowhere", "q=label:app=desk"])
+def test_what_is_at_hand_is_counted_as_sql_counts(url: str, asked: str) -> None:
+    """Where all VMs that a filter leaves are on the page, they are not read again."""
+    wanted = filters.Filter.parsed(question.Query.parsed(asked))
+    reader = database.Reader({"dsn": url})
+    rows = reader.read(lambda cursor: view.listed(cursor, wanted, filters.Order(), at=None, most=None))
+    expected = reader.read(lambda cursor: view.counted(cursor, wanted, None))
+    assert counts.of_machines(rows, filters.FACETS, view.MOST_VALUES) == expected
+    reader.close()
 
 
 def test_a_facet_counts_what_its_link_shows(ask: Client) -> None:

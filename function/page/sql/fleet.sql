@@ -85,7 +85,8 @@ LIMIT $25;
 -- count_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
 -- words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
 -- Returns how many VMs the filter leaves, and the sums of their sizes: of all (facet NULL), and of the values of each
--- facet that most VMs have, `most` of each, and those that are asked for. others: how many values are left out.
+-- facet that most VMs have, `most` of each. kinds: how many values the facet has.
+-- The filter is a query of its own, because values do not become constants in one that has GROUPING SETS.
 PREPARE count_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
     text[], text[], integer
@@ -94,12 +95,9 @@ WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
            $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
            $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys
-), counted AS (
-    SELECT grouping(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype) AS facet,
-           coalesce(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, '') AS value,
-           count(*) AS machines,
-           count(*) FILTER (WHERE coalesce(v.phase, v.status) = 'Running') AS running,
-           sum(v.vcpus) AS vcpus, sum(v.memory_bytes) AS memory_bytes, sum(v.disk_bytes) AS disk_bytes
+), found AS NOT MATERIALIZED (
+    SELECT v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
+           v.disk_bytes
     FROM asked CROSS JOIN virtual_machines AS v
     WHERE (asked.clusters IS NULL OR v.cluster = ANY (asked.clusters))
       AND (asked.namespaces IS NULL OR v.namespace = ANY (asked.namespaces))
@@ -117,6 +115,13 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.words IS NULL OR lower(concat_ws(
           E'\n', v.name, v.namespace, v.node, v.ip_addresses::text, v.labels::text
       ) COLLATE "C") LIKE ALL (asked.words))
+), counted AS (
+    SELECT grouping(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype) AS facet,
+           coalesce(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, '') AS value,
+           count(*) AS machines,
+           count(*) FILTER (WHERE coalesce(v.phase, v.status) = 'Running') AS running,
+           sum(v.vcpus) AS vcpus, sum(v.memory_bytes) AS memory_bytes, sum(v.disk_bytes) AS disk_bytes
+    FROM found AS v
     GROUP BY GROUPING SETS (
         (), (v.cluster), (v.namespace), (v.status), (v.phase), (v.node), (v.guest_os), (v.instancetype)
     )

@@ -89,12 +89,9 @@ WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
            $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
            $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys
-), counted AS (
-    SELECT grouping(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype) AS facet,
-           coalesce(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, '') AS value,
-           count(*) AS machines,
-           count(*) FILTER (WHERE coalesce(v.phase, v.status) = 'Running') AS running,
-           sum(v.vcpus) AS vcpus, sum(v.memory_bytes) AS memory_bytes, sum(v.disk_bytes) AS disk_bytes
+), found AS NOT MATERIALIZED (
+    SELECT v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
+           v.disk_bytes
     FROM asked CROSS JOIN LATERAL virtual_machines_at(asked.at) AS v
     WHERE (asked.clusters IS NULL OR v.cluster = ANY (asked.clusters))
       AND (asked.namespaces IS NULL OR v.namespace = ANY (asked.namespaces))
@@ -112,6 +109,13 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.words IS NULL OR lower(concat_ws(
           E'\n', v.name, v.namespace, v.node, v.ip_addresses::text, v.labels::text
       ) COLLATE "C") LIKE ALL (asked.words))
+), counted AS (
+    SELECT grouping(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype) AS facet,
+           coalesce(v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, '') AS value,
+           count(*) AS machines,
+           count(*) FILTER (WHERE coalesce(v.phase, v.status) = 'Running') AS running,
+           sum(v.vcpus) AS vcpus, sum(v.memory_bytes) AS memory_bytes, sum(v.disk_bytes) AS disk_bytes
+    FROM found AS v
     GROUP BY GROUPING SETS (
         (), (v.cluster), (v.namespace), (v.status), (v.phase), (v.node), (v.guest_os), (v.instancetype)
     )
