@@ -26,6 +26,7 @@ class Column:
     sort: str = ""
     is_number: bool = False
     is_long: bool = False
+    """Whether it is cut where there is no room for all of it."""
 
 
 COLUMNS = (
@@ -42,9 +43,9 @@ COLUMNS = (
     Column("memory", "Memory", "memory_bytes", "memory", is_number=True),
     Column("disk", "Disk", "disk_bytes", "disk", is_number=True),
     Column("run_strategy", "Run strategy", "run_strategy", "run_strategy"),
-    Column("network", "Network", "network"),
-    Column("storageclass", "Storage class", "storageclass"),
-    Column("labels", "Labels", "labels", is_long=True),
+    Column("network", "Network", "network", is_long=True),
+    Column("storageclass", "Storage class", "storageclass", is_long=True),
+    Column("labels", "Labels", "labels"),
     Column("created", "Created", "created_at", "created"),
     Column("updated", "Updated", "updated_at", "updated"),
 )
