@@ -7,6 +7,7 @@ event. It only reads, as a role that may only read, and nothing of it is importe
 ``server.py``      gunicorn's configuration for the page; ``python -m function page`` starts it
 ``app.py``         the HTTP edge: every view's route, security headers, errors as pages
 ``views.py``       what a view is: :class:`views.View`, and :class:`views.Request` that it is asked with
+``takeaway.py``    a view as a list, in CSV and JSON, sent while it is read
 ``database.py``    the worker's one connection: transactions that only read, 5 s for a statement
 ``moment.py``      ``at=``: the moment that a page shows
 ``query.py``       the words of a query string, bounded

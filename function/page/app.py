@@ -11,6 +11,7 @@ import datetime
 import functools
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ import werkzeug.exceptions
 
 import function
 from function import errors, settings
-from function.page import counts, database, fleet, freshness, health, moment, query, views, wording
+from function.page import counts, database, fleet, freshness, health, moment, query, takeaway, views, wording
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,15 @@ def create_app(configuration: settings.Settings) -> flask.Flask:
     app.extensions["vmledger.close"] = reader.close
     app.context_processor(_of_every_page)
     app.before_request(functools.partial(_admit, frozenset(configuration.page.hosts)))
-    shared = _Shared(configuration, reader, freshness.Freshness(reader, configuration.ledger), counts.Kept())
+    places = threading.BoundedSemaphore(takeaway.AT_ONCE)
+    shared = _Shared(configuration, reader, freshness.Freshness(reader, configuration.ledger), counts.Kept(), places)
     for view in VIEWS:
         answer = functools.partial(_show, view, shared)
         app.add_url_rule(view.rule, view.name, answer, methods=METHODS, provide_automatic_options=False)
+        for form in takeaway.FORMS if view.listing is not None else ():
+            take = functools.partial(_take, view, shared, form)
+            rule, name = view.rule_of(form), f"{view.name}_{form}"
+            app.add_url_rule(rule, name, take, methods=METHODS, provide_automatic_options=False)
     app.add_url_rule("/health/liveness", "liveness", _alive, methods=METHODS, provide_automatic_options=False)
     app.register_error_handler(errors.VmledgerError, _failed)
     app.register_error_handler(werkzeug.exceptions.HTTPException, _refused)
@@ -77,6 +83,8 @@ class _Shared:
     reader: database.Reader
     fresh: freshness.Freshness
     kept: counts.Kept
+    places: threading.BoundedSemaphore
+    """For lists that are being sent."""
 
 
 def from_environ() -> flask.Flask:
@@ -89,6 +97,7 @@ def _of_every_page() -> dict[str, object]:
     return {
         "menu": menu,
         "machine_url": _machine_url,
+        "list_url": _list_url,
         "version": function.__version__,
         "query": query.Query(),
         "at": None,
@@ -104,6 +113,11 @@ def _machine_url(row: Mapping[str, Any], at: datetime.datetime | None) -> str:
     return flask.url_for("machine", **names, at=wording.machine_time(at) or None)
 
 
+def _list_url(view: views.View, form: str, path: Mapping[str, str]) -> str:
+    """Return the address of a view's list, without its filters."""
+    return flask.url_for(f"{view.name}_{form}", **dict[str, Any](path))
+
+
 def _admit(hosts: frozenset[str]) -> tuple[str, int] | None:
     """Refuse another method and another host."""
     if flask.request.method not in METHODS:
@@ -115,17 +129,30 @@ def _admit(hosts: frozenset[str]) -> tuple[str, int] | None:
 
 def _show(view: views.View, shared: _Shared, **path: str) -> tuple[str, int]:
     """Answer with a view."""
-    asked = query.Query.parsed(flask.request.query_string.decode("latin-1"))
-    asked.check(view.names | ({"at"} if view.has_past else frozenset()))
-    at = moment.parsed(asked.one("at"))
-    request = views.Request(
-        query=asked, path=path, at=at, reader=shared.reader, kept=shared.kept, configuration=shared.configuration
-    )
+    request = _request(view, shared, path)
+    asked, at = request.query, request.at
     found = view.answer(request)
     if found is None:
         return _error(404, NOT_THERE)
     variables = {"view": view, "query": asked, "at": at, "path": path, "fresh": shared.fresh.now(), **found}
     return flask.render_template(f"{view.name}.html", **variables), 200
+
+
+def _take(view: views.View, shared: _Shared, form: str, **path: str) -> flask.typing.ResponseReturnValue:
+    """Answer with the list of a view."""
+    request = _request(view, shared, path)
+    found = view.listing(request) if view.listing is not None else None
+    return _error(404, NOT_THERE) if found is None else takeaway.response(view.name, found, form, shared.places)
+
+
+def _request(view: views.View, shared: _Shared, path: Mapping[str, str]) -> views.Request:
+    """Read what is asked of a view; raise :class:`errors.BadQuestion`."""
+    asked = query.Query.parsed(flask.request.query_string.decode("latin-1"))
+    asked.check(view.names | ({"at"} if view.has_past else frozenset()))
+    at = moment.parsed(asked.one("at"))
+    return views.Request(
+        query=asked, path=path, at=at, reader=shared.reader, kept=shared.kept, configuration=shared.configuration
+    )
 
 
 def _alive() -> flask.Response:

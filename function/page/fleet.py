@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from function import errors
@@ -60,6 +61,16 @@ TITLES = {
     "guest_os": "Guest OS",
     "instancetype": "Instancetype",
 }
+PLACE = ("cluster", "namespace", "name")
+FIELDS = (
+    *PLACE,
+    *("status", "phase", "node", "guest_os", "instancetype", "vcpus", "memory_bytes", "disk_bytes", "disks"),
+    *("ip_addresses", "run_strategy", "cpu_source", "memory_source", "storageclass", "network", "preference", "os"),
+    *("architecture", "machine_type", "labels", "uid", "created_at", "updated_at"),
+)
+"""The columns of the list to take away, where none are chosen: all that the statement returns but its own keys."""
+PORTION, PAST_PORTION = 1000, 5000
+"""VMs that are read at once for such a list. Of the past, a portion costs as much as the whole fleet."""
 NAMES = filters.NAMES | {"columns"}
 
 
@@ -86,6 +97,30 @@ def answer(request: views.Request) -> Mapping[str, Any]:
         "counts": in_all,
         **page_of(rows, order, request.query),
     }
+
+
+def listing(request: views.Request) -> views.Listing:
+    """Return all VMs that the filter leaves, by their keys, whatever order the page shows.
+
+    Another order would sort the whole fleet anew for each portion.
+    """
+    wanted = filters.Filter.parsed(request.query)
+    filters.Order.parsed(request.query)
+    asked = [column.field for column in chosen(request.query) if column.field not in PLACE]
+    columns = (*PLACE, *asked) if request.query.all("columns") else FIELDS
+    most = PORTION if request.at is None else PAST_PORTION
+
+    def portions() -> Iterator[list[Row]]:
+        order = filters.Order()
+        while True:
+            work = functools.partial(listed, wanted=wanted, order=order, at=request.at, most=most)
+            rows = request.reader.read(work)
+            yield rows
+            if len(rows) < most:
+                return
+            order = filters.Order(key=key(rows[-1]))
+
+    return views.Listing(columns=columns, portions=portions())
 
 
 def chosen(asked: query.Query) -> tuple[Column, ...]:
@@ -139,4 +174,4 @@ def page_of(found: list[Row], order: filters.Order, asked: query.Query) -> dict[
     return {"rows": rows, "following": following, "preceding": preceding, "first": asked.but(after=None, before=None)}
 
 
-VIEW = views.View(name="fleet", rule="/", title="Fleet", answer=answer, names=NAMES)
+VIEW = views.View(name="fleet", rule="/", title="Fleet", answer=answer, names=NAMES, listing=listing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,17 @@ def answer(request: views.Request) -> Mapping[str, Any]:
     own = request.configuration.ledger
     verdict = health.judge(found["rows"], own.max_silence, own=own.cluster_name)
     return {**found, "verdict": verdict, "summary": summary(found["days"])}
+
+
+def listing(request: views.Request) -> views.Listing:
+    """Return a row for each cluster and kind, as ``ledger_health`` has them; spans are in seconds."""
+    found = [dataclasses.asdict(row) for row in request.reader.read(health.rows)]
+    rows = [{name: _seconds(value) for name, value in row.items()} for row in found]
+    return views.Listing(columns=[field.name for field in dataclasses.fields(health.Row)], portions=[rows])
+
+
+def _seconds(value: Any) -> Any:
+    return round(value.total_seconds()) if isinstance(value, datetime.timedelta) else value
 
 
 def _read(cursor: database.Cursor) -> dict[str, Any]:
@@ -37,4 +50,4 @@ def summary(days: Sequence[Mapping[str, Any]]) -> str:
     return f"{runs} reconciles ran in the last seven days, and {clean} of them found nothing to do. {found}."
 
 
-VIEW = views.View(name="health", rule="/health", title="Health", answer=answer, has_past=False)
+VIEW = views.View(name="health", rule="/health", title="Health", answer=answer, has_past=False, listing=listing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from function import settings
@@ -27,6 +27,17 @@ class Request:
     configuration: settings.Settings
 
 
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A view as a list to take away: the names of the columns, and all rows that its filters leave, in portions."""
+
+    columns: Sequence[str]
+    portions: Iterable[Rows]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class View:
     """A view: its name (also that of its template and of its SQL), the rule of its address, and what answers it.
@@ -34,6 +45,7 @@ class View:
     title: of the page, and of the menu's entry. answer: returns the variables of the template, or None where what the
     path names was never in the ledger (404). names: the words that its query string may have besides ``at``; others are
     refused, because a filter with a typing error in its name would show everything. in_menu: whether the menu shows it.
+    listing: returns the same rows as a list, or None as ``answer`` does; without it there is no ``.csv`` and ``.json``.
     has_past: whether ``at=`` shows it as it was; elsewhere ``at`` is refused.
     """
 
@@ -44,3 +56,8 @@ class View:
     names: frozenset[str] = frozenset()
     in_menu: bool = True
     has_past: bool = True
+    listing: Callable[[Request], Listing | None] | None = None
+
+    def rule_of(self, form: str) -> str:
+        """Return the rule of the address of its list, such as ``/changes.csv``."""
+        return f"/{self.name}.{form}" if self.rule == "/" else f"{self.rule}.{form}"
