@@ -7,7 +7,7 @@ export PORT ?= 8080
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count() or 1)')
 BIN := .venv/bin
 
-.PHONY: help run demo show psql check test nightly lint bench bench-growth bench-reconcile figures screenshots lock clean
+.PHONY: help run demo show psql check test nightly lint bench bench-growth bench-reconcile bench-metrics figures screenshots lock clean
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
@@ -44,6 +44,9 @@ bench-growth: .venv/ready  ## Measure a million VMs with 20 million versions (ha
 
 bench-reconcile: .venv/ready  ## Measure the reconcile of 10,000 VMs
 	@$(BIN)/python -m bench.reconcile
+
+bench-metrics: .venv/ready  ## Measure what metrics cost a pod
+	@$(BIN)/python -m bench.metrics
 
 figures: .venv/ready  ## Copy the figures of the last benchmarks into the documents
 	@$(BIN)/python -m bench.figures

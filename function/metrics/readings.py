@@ -66,7 +66,7 @@ class Readings:
 
     def pause_at_forks(self) -> None:
         """Let no process be forked in the middle of a reading, from now on."""
-        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork)
+        os.register_at_fork(before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._after_fork)
 
     def _run(self) -> None:
         try:

@@ -17,7 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
+from tests import token_issuer
 from tests.acceptance import processes
+
+served, site = token_issuer.served_for_module, token_issuer.site
 
 SECONDS = 30.0
 AWAY = "postgresql://u:hunter2@127.0.0.1:1/x"
@@ -304,3 +307,20 @@ def test_what_is_in_flight_is_shown(tmp_path: pathlib.Path) -> None:
             for each in sending:
                 each.join()
             eventually(lambda: service.metrics(port)["vmledger_bodies_in_flight"] == 0, "something is still in flight")
+
+
+def test_a_worker_that_counts_reaches_its_neighbours_by_tls(
+    site: token_issuer.Web, tmp_path: pathlib.Path, url: str
+) -> None:
+    """What the master has loaded for the page was loaded before gevent's sockets: a worker must not care."""
+    environ = {"KUBECONFIG": site.kubeconfig(tmp_path), "OIDC_AUDIENCE": "vmledger", "DATABASE_URL": url}
+    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": ADD, "ce-kind": "VirtualMachine"}
+    event |= {"ce-namespace": "a", "ce-name": "b"}
+    with measured(tmp_path, environ) as (service, port):
+        shown = {**event, **token_issuer.bearer(site.signer.token())}
+        assert service.request("POST", "/", headers=shown)[0] == 204
+        assert service.request("POST", "/", headers=event)[0] == 401
+        values = service.metrics(port)
+        assert total(values, "vmledger_kubernetes_calls_total", 'verb="get"', 'outcome="ok"') > 0
+        assert values['vmledger_callers_refused_total{reason="unauthenticated"}'] == 1
+        assert "Warning" not in service.log()
