@@ -49,10 +49,12 @@ def fill(
     seconds: float,
     wait: float = 0.0,
     denied: str = "the database role may not write fleet_days: run `migrate` with DB_APP_ROLE again",
+    again: bool = True,
     talk: progress.Progress | None = None,
 ) -> Filled:
     """Bring the days up to date, the newest first; begin none after ``seconds``.
 
+    again: compute today also where it was computed before, which takes as long as the fleet is large.
     wait: seconds to wait for another run to end; by default its work is left to it.
     Raises :class:`errors.VmledgerError` with one sentence.
     """
@@ -62,7 +64,7 @@ def fill(
         if not session.alone(LOCK_NUMBER, seconds=wait):
             return Filled()
         with session.cursor() as cursor:
-            return _fill(cursor, time.monotonic() + seconds, talk or progress.Progress())
+            return _fill(cursor, time.monotonic() + seconds, talk or progress.Progress(), again=again)
 
 
 def keep(cursor: postgres.Cursor, old: datetime.datetime) -> None:
@@ -70,10 +72,11 @@ def keep(cursor: postgres.Cursor, old: datetime.datetime) -> None:
     SQL.run(cursor, "keep_days", {"old": old})
 
 
-def _fill(cursor: postgres.Cursor, end: float, talk: progress.Progress) -> Filled:
+def _fill(cursor: postgres.Cursor, end: float, talk: progress.Progress, *, again: bool) -> Filled:
     """Compute today, and the days that are due until the time ``end`` of the monotonic clock."""
     today = _mark(cursor)
-    _compute(cursor, today)
+    if again or SQL.run(cursor, "is_filled", {"day": today}) != [(True,)]:
+        _compute(cursor, today)
     [(due,)] = SQL.run(cursor, "count_due", {"today": today})
     count = 0
     while time.monotonic() < end and (found := SQL.run(cursor, "next_due", {"today": today})):

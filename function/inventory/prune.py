@@ -105,7 +105,9 @@ def run(
         raise errors.Refused(postgres.NOT_CONFIGURED)
     done = Pruned(dry_run=dry_run)
     if not dry_run:
-        filled = days.fill(configuration, seconds=days.PRUNE_SECONDS, wait=days.PRUNE_WAIT, denied=DENIED, talk=talk)
+        limits = {"seconds": days.PRUNE_SECONDS, "wait": days.PRUNE_WAIT}
+        # What today is, each reconcile computes anew; here only the history counts that is about to go.
+        filled = days.fill(configuration, **limits, denied=DENIED, again=False, talk=talk)
         done.days = filled.filled
     with _connected(configuration) as cursor:
         [(now, _)] = SQL.run(cursor, "find_times", {"months": MONTHS_AHEAD})

@@ -136,6 +136,11 @@ WHERE f.day < $1 AND f.day >= l.kept_from
 ORDER BY f.day DESC
 LIMIT 1;
 
+-- is_filled (day)
+-- Returns whether a day was computed.
+PREPARE is_filled (date) AS
+SELECT filled_at IS NOT NULL FROM fleet_days_filled WHERE day = $1;
+
 -- empty_day (day)
 -- Removes what was computed of a day.
 PREPARE empty_day (date) AS
