@@ -115,13 +115,19 @@ class Answer:
             raise NoAnswer(self.missing)
         return self.body
 
-    def json(self, most_values: int = MOST_VALUES) -> Any:
-        """Return the body's JSON; raise :class:`NoAnswer` where it is not whole, not JSON, or has too many values."""
+    def json(self, most_values: int = MOST_VALUES, decoder: msgspec.json.Decoder[Any] | None = None) -> Any:
+        """Return the body's JSON; raise :class:`NoAnswer` where it is not whole, not JSON, or has too many values.
+
+        decoder: reads parts of it; JSON of another shape is returned whole.
+        """
         body = self.whole()
         # Each value except the first follows one of these.
         if sum(map(body.count, (b",", b"[", b"{"))) >= most_values:
             raise NoAnswer(Why.TOO_LONG)
         try:
+            if decoder is not None:
+                with contextlib.suppress(msgspec.ValidationError):
+                    return decoder.decode(body)
             return msgspec.json.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise NoAnswer(Why.NOT_JSON) from None

@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from function import errors, measures, settings
 from function.clients import answers, list_pages
@@ -142,18 +142,21 @@ class Kube:
             raise errors.Unavailable("the Kubernetes API shows no namespace kube-system with a uid")
         return uid
 
-    def pages(self, resource: Resource, *, limit: int = 500) -> Iterator[Page]:
+    def pages(self, resource: Resource, *, limit: int = 500, item: Any = Any) -> Iterator[Page]:
         """Yield a list of all namespaces page by page, as it was at one moment: the first request is a consistent read.
 
         Each page is requested when the caller wants it, so only one is in memory. It is requested once more where the
         API does not answer, or answers with 429 or 5xx, and with fewer objects where it is too long. The list is
         complete when the iterator ends by itself.
 
+        item: a TypedDict with the parts of each object that are read; by default all. Most of an object is fields of
+        its managers, and it takes long to make Python objects of them and drop these.
+
         Otherwise it raises :class:`errors.ListExpired` where the API no longer has that moment,
         :class:`errors.Unavailable` where an answer fails, is damaged or belongs to another list, or where the list has
         no end, :class:`errors.Refused` where listing is forbidden or the resource is not installed.
         """
-        progress, token = list_pages.Progress(resource, limit), ""
+        progress, token = list_pages.Progress(resource, limit, item), ""
         while True:
             with self._noting():
                 page, token = self._page(resource, progress, token)
@@ -220,7 +223,7 @@ class Kube:
             try:
                 answer = self._page_answer(resource, progress.limit, token)
                 with _collector_paused(), answers.translated():
-                    return list_pages.read(resource, answer.json())
+                    return list_pages.read(resource, answer.json(decoder=progress.decoder))
             except answers.TooLong:
                 if progress.limit == 1:
                     raise

@@ -7,9 +7,12 @@ page is used.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import msgspec
 
 from function import errors
 
@@ -46,6 +49,13 @@ class Page:
     items: list[Object]
     resource_version: int
     remaining: int | None
+
+
+@functools.cache
+def decoder(item: Any) -> msgspec.json.Decoder[Any]:
+    """Return what reads of a page what :func:`read` looks at, and of each object the parts that its type has."""
+    parts = {"kind": Any, "metadata": Any, "items": list[item]}
+    return msgspec.json.Decoder(TypedDict("Parts", parts, total=False))  # type: ignore[operator]  # made at run time
 
 
 def read(resource: kubernetes.Resource, answer: Any) -> tuple[Page, str]:
@@ -94,11 +104,12 @@ def _check(resource: kubernetes.Resource, item: Object) -> None:
 class Progress:
     """How far a list was read; one for each list.
 
-    limit: how many objects a page is asked for with.
+    limit: how many objects a page is asked for with. decoder: reads of each object what its type has.
     """
 
-    def __init__(self, resource: kubernetes.Resource, limit: int) -> None:
+    def __init__(self, resource: kubernetes.Resource, limit: int, item: Any = Any) -> None:
         self.limit = limit
+        self.decoder = decoder(item)
         self._resource = resource
         self._version: int | None = None
         self._token = ""

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 from function import errors, events
-from function.inventory.mapping import shapes, vm
+from function.clients import list_pages
+from function.inventory.mapping import instance, instancetype, shapes, vm
 from function.web import cloudevents
 
 SAMPLES = sorted((pathlib.Path(__file__).parent.parent / "events" / "vm").glob("*.json"))
@@ -110,3 +111,29 @@ def test_what_is_left_out_is_json_nevertheless() -> None:
     body = json.dumps({**WHOLE, "extra": "@"}).encode().replace(b"@", b"\xff")
     with pytest.raises(errors.BadEvent, match="is not UTF-8"):
         read(body, {vm.KIND: shapes.MACHINE})
+
+
+LISTED = {"vm": (shapes.ListedMachine, vm), "vmi": (shapes.ListedInstance, instance)}
+
+
+@pytest.mark.parametrize("folder", LISTED)
+def test_a_list_s_objects_give_the_same_rows_whole_and_in_parts(folder: str) -> None:
+    """And name the same revision of an instancetype; of each sample that has an object."""
+    item, kind = LISTED[folder]
+    found = [
+        json.loads(path.read_text()).get("object") for path in sorted((SAMPLES[0].parent.parent / folder).glob("*"))
+    ]
+    items = [each for each in found if isinstance(each, dict) and each.get("metadata")]
+    assert len(items) > 10
+    page = json.dumps({"kind": "List", "metadata": {"resourceVersion": "7"}, "items": items}).encode()
+    parts = list_pages.decoder(item).decode(page)["items"]
+    attributes = {"id": "1", "type": "vmledger.reconcile.update", "time": None}
+    for whole, part in zip(items, parts, strict=True):
+        rows = []
+        for each in (whole, part):
+            try:
+                change = kind.change(events.Event(attributes, each), cluster_name="here")
+                rows.append((change and change.row, instancetype.revision(each)))
+            except errors.BadEvent as exc:
+                rows.append((str(exc), None))
+        assert rows[0] == rows[1]

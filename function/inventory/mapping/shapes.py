@@ -46,3 +46,44 @@ class _Machine(TypedDict, total=False):
 
 MACHINE: events.Shape = msgspec.json.Decoder(_Machine)
 """A VirtualMachine. Data without metadata is something else: a reference, flat fields, another event."""
+
+
+class _ListedStatus(_Status, total=False):
+    instancetypeRef: Any
+
+
+class ListedMachine(TypedDict, total=False):
+    """What a reconcile reads of a VirtualMachine in a list: what an event's is read for, and its instancetype."""
+
+    apiVersion: Any
+    kind: Any
+    metadata: Required[_Metadata]
+    spec: Any
+    status: _ListedStatus | None
+
+
+class _RunMetadata(_Metadata, total=False):
+    ownerReferences: Any
+
+
+class _RunSpec(TypedDict, total=False):
+    domain: Any
+
+
+class _RunStatus(TypedDict, total=False):
+    nodeName: Any
+    phase: Any
+    interfaces: Any
+    guestOSInfo: Any
+    currentCPUTopology: Any
+    memory: Any
+
+
+class ListedInstance(TypedDict, total=False):
+    """What a reconcile reads of a VirtualMachineInstance in a list."""
+
+    apiVersion: Any
+    kind: Any
+    metadata: Required[_RunMetadata]
+    spec: _RunSpec | None
+    status: _RunStatus | None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from function.clients import kubernetes
-from function.inventory.mapping import instance, versions, vm
+from function.inventory.mapping import instance, shapes, versions, vm
 from function.inventory.storage import store
 
 AnyRow = TypeVar("AnyRow", bound=versions.Row)
@@ -20,8 +20,9 @@ REVISIONS = "ControllerRevision"
 class Kind(Generic[AnyRow]):
     """A kind of object that is reconciled.
 
-    noun: what people call several. place: the columns that tell an object of this kind from others of its cluster.
-    change: an event and ``cluster_name`` to a change, or None for an object that the ledger does not keep.
+    noun: what people call several. listed: the parts of an object in a list that are read. place: the columns that tell
+    an object of this kind from others of its cluster. change: an event and ``cluster_name`` to a change, or None for an
+    object that the ledger does not keep.
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
     write: stores changes of this kind. compare, missing, complete: the statements of that kind.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
@@ -34,6 +35,7 @@ class Kind(Generic[AnyRow]):
     noun: str
     short: str
     resource: kubernetes.Resource
+    listed: type[Any]
     place: tuple[str, ...]
     row: type[AnyRow]
     change: Callable[..., versions.Change | None]
@@ -56,6 +58,7 @@ MACHINES = Kind(
     noun="virtual machines",
     short="VM",
     resource=kubernetes.VMS,
+    listed=shapes.ListedMachine,
     place=("namespace", "name"),
     row=vm.VirtualMachine,
     change=vm.change,
@@ -77,6 +80,7 @@ INSTANCES = Kind(
     noun="running instances",
     short="VMI",
     resource=kubernetes.VMIS,
+    listed=shapes.ListedInstance,
     place=("namespace", "name", "owner_uid"),
     row=instance.Instance,
     change=instance.change,

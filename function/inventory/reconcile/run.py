@@ -210,7 +210,7 @@ class _Reconciliation:
     def _read(self, kind: kinds.Kind[Any], known: snapshot.Cluster, uid: str) -> plan.Moment:
         moment: plan.Moment | None = None
         count = 0
-        for page in self.api.pages(kind.resource, limit=self.options.page):
+        for page in self.api.pages(kind.resource, limit=self.options.page, item=kind.listed):
             if moment is None:
                 moment = self._moment(page, known, uid)
                 self._refute(kind, moment)
