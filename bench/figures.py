@@ -70,6 +70,15 @@ def _planning(kept: Kept) -> str:
         ("CPU of a pod for a flat event", f"{costs['flat']['pod_microseconds']:.0f} µs"),
         ("CPU of a pod for an event that is not for it", f"{costs['others']['pod_microseconds']:.0f} µs"),
         ("CPU of Postgres for a whole object", f"{costs['objects']['postgres_microseconds']:.0f} µs"),
+        *(
+            (
+                f"CPU of {whose} for an event of {what}",
+                f"{costs[name][f'{whose.split()[-1].lower()}_microseconds']:.0f} µs",
+            )
+            for name, what in (("instances", "an instance"), ("mix", "the mix"))
+            for whose in ("a pod", "Postgres")
+            if name in costs
+        ),
         ("write-ahead log for a whole object", f"{costs['objects']['wal_bytes'] / 1000:.1f} kB"),
         ("write-ahead log for a flat event, 100,000 VMs", f"{costs['fleet']['wal_bytes'] / 1000:.1f} kB"),
         ("a row of history on disk, with its share of the indexes", f"{kept['history_bytes'] / 1000:.1f} kB"),
@@ -80,6 +89,19 @@ def _planning(kept: Kept) -> str:
     return "| figure | measured |\n|---|---|\n" + "".join(f"| {what} | {value} |\n" for what, value in rows)
 
 
+def _growth(kept: Kept) -> str:
+    """What each VM and each version takes."""
+    sizes = {name: size["bytes"] for name, size in kept["sizes"].items()}
+    alive, version = sizes["machine"] + sizes["instance"], (sizes["machine version"], sizes["instance version"])
+    rows = [
+        ("a VM that is alive, and its instance", alive),
+        ("a VM that is gone, with its last version and its instance's", alive + sum(version)),
+        ("a version of a VM", version[0]),
+        ("a version of an instance", version[1]),
+    ]
+    return "| | bytes |\n|---|---|\n" + "".join(f"| {what} | {size:.0f} |\n" for what, size in rows)
+
+
 BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Kept], str]]] = {
     ("README.md", "three ratios"): ("latest.json", _three),
     ("docs/performance.md", "make bench"): ("latest.json", _printed),
@@ -87,7 +109,9 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Kept], str]]] = {
     ("docs/past.md", "python -m bench.past"): ("past.json", _printed),
     ("docs/metrics.md", "python -m bench.metrics"): ("metrics.json", _printed),
     ("docs/export.md", "python -m bench.lists"): ("lists.json", _printed),
+    ("docs/performance.md", "make bench-growth"): ("growth.json", _printed),
     ("docs/scale.md", "planning"): ("latest.json", _planning),
+    ("docs/scale.md", "make bench-growth"): ("growth.json", _growth),
     ("docs/operations.md", "planning"): ("latest.json", _planning),
 }
 """By page and name of the block: the file, and what makes the block of it."""

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import datetime
 import hashlib
+import json
 import pathlib
 import shutil
 import statistics
@@ -31,8 +32,8 @@ MACHINES = 1_000_000
 VERSIONS, INSTANCE_VERSIONS = 14, 6
 """Of each VM, and of each instance: 20 million in all."""
 SMALL = 1000
-FULL = "filled-in"
-"""The file in the kept folder that says how many VMs were filled in."""
+FULL = "filled-in.json"
+"""The file in the kept folder that says what was filled in, and what was measured then."""
 ROW_BYTES = 1200
 ASKED = 15
 ROUNDS = 3
@@ -89,29 +90,34 @@ def _folder(kept: pathlib.Path | None) -> Iterator[pathlib.Path]:
 
 def _run(folder: pathlib.Path, filled: history.History, progress: Progress) -> dict[str, Any]:
     """Measure; return all that is kept, which is printed already."""
-    _fill(folder, filled, progress)
+    began = _fill(folder, filled, progress)
     with database.running(folder, progress) as server:
         about = machine.describe(server.url())
         url = server.url(database=database.LARGE)
         servers.migrate(url)
-        sizes = _sizes(url)
-        figures = {**_past(url, progress), **_prune(url, progress)}
+        figures = _past(url, progress)
+        _prune(url, progress)  # what came since it was filled, where it was kept
+        figures["prune"] = _prune(url, progress) * 1000
         rates = _rates({"large": url, "small": server.url()}, filled, progress)
     progress.say()
     for name in ("objects", "instances"):
         figures[name] = measure.ratio(rates, f"{name} large", f"{name} small")
-    text = [*bars.table(figures, BARS), "", *_lines(filled, sizes, figures, rates, about)]
+    text = [*bars.table(figures, BARS), "", *_lines(filled, began, rates, about)]
     print("\n".join(text))
-    return {"text": text, "figures": figures, "sizes": sizes, "machine": about, "seconds": progress.seconds}
+    return {"text": text, "figures": figures, **began, "machine": about, "seconds": progress.seconds}
 
 
-def _fill(folder: pathlib.Path, filled: history.History, progress: Progress) -> None:
-    """Fill the large database, unless the folder has it."""
+def _fill(folder: pathlib.Path, filled: history.History, progress: Progress) -> dict[str, Any]:
+    """Fill the large database, unless the folder has it; return what was measured then.
+
+    That is how many rows there are of each table and how large they are, and how long the first prune took.
+    """
     mark = folder / FULL
     if mark.exists():
-        if mark.read_text() != str(filled.machines):
-            raise SystemExit(f"{folder} has {mark.read_text()} VMs: give another folder to --keep")
-        return
+        began: dict[str, Any] = json.loads(mark.read_text())
+        if began["machines"] != filled.machines:
+            raise SystemExit(f"{folder} has {began['machines']} VMs: give another folder to --keep")
+        return began
     rows = filled.machines * (VERSIONS + INSTANCE_VERSIONS)
     if shutil.disk_usage(folder).free < rows * ROW_BYTES:
         raise SystemExit(f"{folder} has less than {rows * ROW_BYTES / 2**30:.0f} GiB left")
@@ -123,7 +129,10 @@ def _fill(folder: pathlib.Path, filled: history.History, progress: Progress) -> 
         filled.fill_instances(large, progress)
         with history.cursor_of(large) as cursor:  # a prune would compute each day of the past once
             cursor.execute("UPDATE fleet_days_looked SET looked_until = now()")
-    mark.write_text(str(filled.machines))
+        began = {"machines": filled.machines, "sizes": _sizes(large)}
+        began["first_prune_seconds"] = _prune(large, progress)
+    mark.write_text(json.dumps(began))
+    return began
 
 
 def _sizes(url: str) -> dict[str, dict[str, float]]:
@@ -167,16 +176,12 @@ def _ask(cursor: psycopg2.extensions.cursor, rows: str) -> float:
     return time.perf_counter() - began
 
 
-def _prune(url: str, progress: Progress) -> dict[str, float]:
-    """Prune, once all and then what came since; in milliseconds."""
-    configuration = settings.Settings.from_env({"DATABASE_URL": url})
-    found = {}
-    for name in ("first prune", "prune"):
-        progress.say(f"pruning: {name}")
-        began = time.perf_counter()
-        prune.run(configuration, KEPT, REDUNDANT)
-        found[name] = (time.perf_counter() - began) * 1000
-    return found
+def _prune(url: str, progress: Progress) -> float:
+    """Prune; return the seconds that it took."""
+    progress.say("pruning")
+    began = time.perf_counter()
+    prune.run(settings.Settings.from_env({"DATABASE_URL": url}), KEPT, REDUNDANT)
+    return time.perf_counter() - began
 
 
 def _rates(urls: Mapping[str, str], filled: history.History, progress: Progress) -> measure.Rounds:
@@ -222,14 +227,10 @@ def _sized(request: bytes) -> bytes:
 
 
 def _lines(
-    filled: history.History,
-    sizes: Mapping[str, Mapping[str, float]],
-    figures: Mapping[str, float],
-    rates: measure.Rounds,
-    about: Mapping[str, Any],
+    filled: history.History, began: Mapping[str, Any], rates: measure.Rounds, about: Mapping[str, Any]
 ) -> list[str]:
     lines = [f"{'bytes on disk, with the share of the indexes':56}{'number':>14}{'bytes':>9}"]
-    for name, size in sizes.items():
+    for name, size in began["sizes"].items():
         lines.append(f"a row of {TABLES[name][0]:47}{size['count']:14,}{size['bytes']:9.0f}")
     lines += ["", f"{'64 requests at once':56}{'events/s':>14}"]
     for name, results in rates.items():
@@ -239,7 +240,7 @@ def _lines(
     return [
         *lines,
         "",
-        f"the first prune, which looks at all: {figures['first prune'] / 1000:.0f} s",
+        f"the first prune, which looks at all: {began['first_prune_seconds']:.0f} s",
         f"{filled.machines:,} VMs in {filled.namespaces:,} namespaces, over {history.MONTHS} months",
         f"{host}, Postgres {about['postgres']['server_version']}; {load}",
     ]
