@@ -276,7 +276,7 @@ LIVE_VMS = Metric(
     source=Source.LEDGER,
     kind=Kind.GAUGE,
     labels=("cluster",),
-    doc="VMs that are not deleted.",
+    doc="VMs that are not deleted, counted once a minute; missing where that takes too long.",
 )
 HISTORY_ROWS = Metric(
     name="vmledger_history_rows",

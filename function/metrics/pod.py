@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 import prometheus_client
@@ -45,4 +44,4 @@ def read_ledger(configuration: settings.Settings) -> readings.Readings | None:
     if not configuration.database.configured:
         return None
     connection = configuration.database.connection()
-    return readings.Readings(functools.partial(ledger.read, connection, configuration.ledger.cluster_name))
+    return readings.Readings(ledger.Ledger(connection, configuration.ledger.cluster_name).read)

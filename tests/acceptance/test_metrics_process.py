@@ -296,17 +296,15 @@ def test_nobody_keeps_the_page_from_others(tmp_path: pathlib.Path) -> None:
 
 
 def test_what_is_in_flight_is_shown(tmp_path: pathlib.Path) -> None:
-    """Requests that wait for a database that never answers, until they are put off."""
-    with mute() as silent:
-        environ = {"DATABASE_URL": f"postgresql://u@127.0.0.1:{silent}/x", "DB_TIMEOUT": "20"}
-        with measured(tmp_path, environ, workers=1) as (service, port):
-            sending = [threading.Thread(target=service.send, kwargs={"id": str(n), "name": "a"}) for n in range(3)]
-            for each in sending:
-                each.start()
-            eventually(lambda: service.metrics(port)["vmledger_bodies_in_flight"] == 3, "nothing is in flight")
-            for each in sending:
-                each.join()
-            eventually(lambda: service.metrics(port)["vmledger_bodies_in_flight"] == 0, "something is still in flight")
+    """Requests whose bodies are awaited, until their senders go."""
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: s\r\nce-type: {ADD}\r\n"
+    with measured(tmp_path, {}, workers=1) as (service, port), contextlib.ExitStack() as stack:
+        for _ in range(3):
+            sender = stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+            sender.sendall(f"{head}Content-Length: 10\r\n\r\n".encode())
+        eventually(lambda: service.metrics(port)["vmledger_bodies_in_flight"] == 3, "nothing is in flight")
+        stack.close()
+        eventually(lambda: service.metrics(port)["vmledger_bodies_in_flight"] == 0, "something is still in flight")
 
 
 def test_a_worker_that_counts_reaches_its_neighbours_by_tls(

@@ -29,7 +29,7 @@ RUN = (
 
 def read(url: str, own: str = "default") -> dict[tuple[str, ...], float]:
     """The values by the metric's name and its labels."""
-    samples = ledger.read({"dsn": url}, own)
+    samples = ledger.Ledger({"dsn": url}, own).read()
     found = {(sample.metric.name.removeprefix("vmledger_"), *sample.labels): float(sample.value) for sample in samples}
     assert len(found) == len(samples)
     return found
@@ -71,6 +71,27 @@ def test_what_the_ledger_says_of_each_cluster(url: str, query: Query) -> None:
     assert (found["reconcile_last_run_success", "east"], found["reconcile_last_run_success", "west"]) == (0, 1)
     assert found["refusals_total", "east"] == 7
     assert found["prune_last_run_timestamp_seconds",] == 60
+
+
+def test_vms_are_counted_once_a_minute(url: str, query: Query) -> None:
+    """All else is read anew; a ledger that cannot count them in time shows no number, and is up."""
+    query(LIVE, ["east", 7, 10])
+    of_a_pod = ledger.Ledger({"dsn": url}, "default")
+    first = {sample.metric: sample.value for sample in of_a_pod.read() if sample.labels in ((), ("east",))}
+    query("UPDATE vm_state SET deleted_at = now() WHERE name <> 'vm-1'")
+    query(
+        "INSERT INTO dead_letters (key, delivery, count, first_at, last_at, attributes, form)"
+        " VALUES ('k', 'd', 1, now(), now(), '{}', 'masked')"
+    )
+    later = of_a_pod.read()
+    assert first[measures.LIVE_VMS] == 7
+    assert ledger.Sample(measures.LIVE_VMS, ("east",), 7) in later
+    assert ledger.Sample(measures.LETTERS_KEPT, ("waiting",), 1) in later
+    query("ALTER TABLE vm_state RENAME TO slow")
+    query("CREATE VIEW vm_state AS SELECT slow.* FROM slow, pg_sleep(9)")
+    samples = ledger.Ledger({"dsn": url}, "default").read()
+    assert ledger.Sample(measures.DATABASE_UP, (), 1) in samples
+    assert measures.LIVE_VMS not in {sample.metric for sample in samples}
 
 
 def test_the_clusters_that_have_series_are_few(url: str, query: Query) -> None:
