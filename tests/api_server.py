@@ -129,6 +129,8 @@ class Cluster:
     def __init__(self, *, revision: int = 1000) -> None:
         self.revision = revision
         self.now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC)
+        self.manager = ""
+        """The field manager that is noted, with the time, at each write; none where it is empty."""
         self._objects: dict[Key, bytes] = {}
         self._snapshots: dict[tuple[int, kubernetes.Resource, str], list[tuple[str, bytes]]] = {}
         self._lock = threading.RLock()
@@ -205,6 +207,9 @@ class Cluster:
     def _store(self, step: str, key: Key, found: Object) -> WatchEvent:
         self.revision += 1
         found["metadata"]["resourceVersion"] = str(self.revision)
+        if self.manager and step != "delete":
+            note = {"manager": self.manager, "operation": "Update", "time": f"{self.now():%Y-%m-%dT%H:%M:%SZ}"}
+            found["metadata"]["managedFields"] = [note]
         self._objects[key] = msgspec.json.encode(found)
         return WatchEvent(step, _decoded(self._objects[key]))
 

@@ -191,5 +191,5 @@ def _padded(found: Object, size: int) -> Object:
         owned[key] = {".": {}, "f:name": {}, "f:type": {}}
         missing -= len(key) + 38
     manager = {"manager": "virt-controller", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": owned}
-    found["metadata"]["managedFields"] = [{**manager, "apiVersion": "kubevirt.io/v1", "time": "2026-09-01T08:30:00Z"}]
+    found["metadata"]["managedFields"] = [{**manager, "apiVersion": "kubevirt.io/v1"}]
     return found

@@ -84,7 +84,7 @@ class Reader:
         when = named.event.time or datetime.datetime.now(datetime.UTC)
         place = (named.cluster, named.namespace, named.name)
         delete: dict[str, Any] = {"type": DELETED, "id": named.event.id, "time": named.event.time, "deleted_at": when}
-        delete["changed_by"] = None
+        delete |= dict.fromkeys(versions.NOTES)
         if named.kind == instance.KIND:
             stored_instance = self._store.instance(*place)
             if stored_instance is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 from collections.abc import Callable
@@ -50,6 +51,29 @@ def test_the_late_event_of_the_page_is_stored_as_the_page_says(url: str, query: 
     assert [query(at, [f"{DAY}T{time}Z"]) for time in ("10:01", "10:03", "10:40")] == [[(1,)], [(2,)], [(4,)]]
     told = query("SELECT changes->'vcpus'->'old', changes->'vcpus'->'new' FROM vm_changes ORDER BY changed_at")
     assert told == [(None, 1), (1, 2), (2, 4)]
+
+
+def test_the_delayed_source_of_the_page_leaves_no_trace_in_the_past(url: str, query: Query) -> None:
+    """Each version counts since the page says, whatever the time of its event."""
+    service = wiring.Service(settings.Settings.from_env({"DATABASE_URL": url}))
+    client = service.app.test_client()
+    for kind, version, written, sent, _ in rows("delayed"):
+        owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "db-1", "uid": "vm"}
+        metadata: dict[str, Any] = {"name": "db-1", "namespace": "shop", "resourceVersion": version}
+        metadata["ownerReferences"] = [owner]
+        metadata |= {"uid": "vm" if kind == "VirtualMachine" else "vmi"}
+        metadata |= {"managedFields": [{"manager": "virt-controller", "time": f"{DAY}T{written}Z"}]}
+        event: dict[str, Any] = {"specversion": "1.0", "source": "test", "id": version, "time": f"{DAY}T{sent}Z"}
+        event |= {"type": "dev.knative.apiserver.resource.update", "kind": kind, "data": {"metadata": metadata}}
+        answer = client.post("/", data=json.dumps(event), content_type="application/cloudevents+json")
+        assert answer.status_code == 204, answer.get_data(as_text=True)
+    service.close()
+    times = "to_char(object_time, 'HH24:MI:SS'), to_char(time, 'HH24:MI:SS'), to_char(effective_at, 'HH24:MI:SS')"
+    stored = query(
+        f"SELECT 'VirtualMachine', resource_version::text, {times} FROM vm_history UNION ALL"
+        f" SELECT 'VirtualMachineInstance', resource_version::text, {times} FROM vm_runtime_history ORDER BY 2"
+    )
+    assert [list(row) for row in stored] == rows("delayed")
 
 
 def test_the_glossary_names_each_word_once_and_places_that_exist() -> None:

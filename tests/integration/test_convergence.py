@@ -25,6 +25,7 @@ Query = Callable[..., Rows]
 TYPES = list(versions.STEPS)[:3]
 COLUMNS = ", ".join([*vm.COLUMNS, "version_number", "version_time", "version_step", "shape", "digest"])
 START = datetime.datetime(2026, 8, 20, 9, 0, tzinfo=datetime.UTC)
+LATER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 @st.composite
@@ -45,7 +46,10 @@ def changes(draw: st.DrawFn, *, versioned: st.SearchStrategy[bool]) -> versions.
         attributes["time"] = START + datetime.timedelta(seconds=seconds)
     name = draw(st.sampled_from(["alpha", "beta"]))
     if draw(st.booleans()):
-        metadata = {"name": name, "namespace": "team", "uid": uid, "resourceVersion": number and str(number)}
+        metadata: dict[str, Any] = {"name": name, "namespace": "team", "uid": uid}
+        metadata["resourceVersion"] = number and str(number)
+        if (written := draw(st.none() | st.integers(0, 4))) is not None:
+            metadata["managedFields"] = [{"manager": "m", "time": f"2026-08-20T09:00:0{written}Z"}]
         spec = {"template": {"spec": {"domain": {"cpu": {"cores": cores}, "memory": {"guest": "1Gi"}}}}}
         event = events.Event(attributes, {"metadata": metadata, "spec": spec})
     else:
@@ -87,13 +91,29 @@ def stored(query: Query, table: str) -> set[tuple[Any, ...]]:
     return set(rows)
 
 
-def dated(given: Iterable[versions.Change]) -> dict[tuple[Any, ...], datetime.datetime]:
-    """Since when each version counts of which every event has a time: the earliest."""
-    times: dict[tuple[Any, ...], list[datetime.datetime | None]] = {}
+def dated(given: Sequence[versions.Change]) -> dict[tuple[Any, ...], datetime.datetime]:
+    """Since when each version counts of which every event has a time.
+
+    It claims the earliest time of its object, or else of its events. A version that claims a time after that at which
+    a newer one was known keeps it; any other counts since the greatest claim of those up to it.
+    """
+    claims: dict[tuple[Any, ...], dict[versions.Version, tuple[datetime.datetime, datetime.datetime]]] = {}
     for change in given:
-        order = change.version.order
-        times.setdefault((*change.key, order[0], order[-1], change.version.time), []).append(change.row.time)
-    return {version: min(filter(None, found)) for version, found in times.items() if None not in found}
+        known = change.row.time or LATER
+        claim, before = claims.setdefault(change.key, {}).get(change.version, (LATER, LATER))
+        claims[change.key][change.version] = min(claim, change.row.object_time or known), min(known, before)
+    found = {}
+    for key, of in claims.items():
+        ordered, since = sorted(of, key=lambda version: version.order), START
+        for place, version in enumerate(ordered):
+            claim = of[version][0]
+            if claim <= min(of[newer][1] for newer in ordered[place:]):
+                claim = since = max(since, claim)
+            found[(*key, version.number, version.step, version.time)] = claim
+    for change in given:
+        if change.row.time is None:
+            found.pop((*change.key, change.version.number, change.version.step, change.version.time), None)
+    return found
 
 
 def counted(query: Query, table: str) -> dict[tuple[Any, ...], datetime.datetime]:
@@ -107,7 +127,8 @@ OVERTAKEN = """
 SELECT h.cluster, h.name, h.version_number, h.overtaken FROM vm_history AS h
 WHERE h.overtaken <> EXISTS (
     SELECT FROM vm_history AS n
-    WHERE (n.cluster, n.namespace, n.name) = (h.cluster, h.namespace, h.name) AND n.effective_at <= h.effective_at
+    WHERE (n.cluster, n.namespace, n.name) = (h.cluster, h.namespace, h.name)
+      AND n.known_at < least(h.object_time, h.known_at)
       AND (n.version_number, n.version_time, n.version_step) > (h.version_number, h.version_time, h.version_step)
 )"""
 """The versions that are called overtaken and are not, or the other way round."""

@@ -327,7 +327,7 @@ def test_what_the_document_shows_runs(tables: store.Store, query: Query) -> None
     """Each statement of docs/past.md, by the role that one of them makes a reader of."""
     write(tables, machine(ADD, 1, 1))
     *asked, grant = re.findall(r"```sql\n(.*?)```", PAST.read_text(), re.DOTALL)
-    assert len(asked) == 2
+    assert len(asked) == 4
     query("CREATE ROLE dashboard")
     try:
         query(grant)

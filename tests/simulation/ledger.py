@@ -233,7 +233,7 @@ def consistent(tables: Tables) -> None:
                 SELECT FROM {pair.history} AS n
                 WHERE ({", ".join(f"n.{name}" for name in pair.key)}) = ({", ".join(f"h.{name}" for name in pair.key)})
                   AND ({", ".join(f"n.{name}" for name in ORDER)}) > ({", ".join(f"h.{name}" for name in ORDER)})
-                  AND n.effective_at <= h.effective_at
+                  AND n.known_at < least(h.object_time, h.known_at)
             ))"""
         assert tables.query(overtaken) == [], "a version was in force, and is said not to have been, or it was not"
         twice = f"SELECT {key}, {order} FROM {pair.history} GROUP BY {key}, {order} HAVING count(*) > 1"

@@ -136,7 +136,15 @@ class ModelCluster:
         self.others: list[list[Happening]] = []
         self.backups: list[Saved] = []
         self._last = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+        self._second: datetime.datetime | None = None
+        """The time of the cluster where its objects carry their times: some hours ago, in whole seconds."""
+        api.manager, api.now = "", lambda: self._second or datetime.datetime.now(datetime.UTC)
         api.instancetypes = INSTANCETYPES
+
+    def carry_times(self) -> None:
+        """Let objects carry the times of their changes, as the API server writes them."""
+        self.api.manager = "virt-controller"
+        self._second = self.tick().replace(microsecond=0) - datetime.timedelta(hours=2)
 
     def create(self, where: Place, *, instancetype: str | None, kept: bool, **options: Any) -> Iterator[Happening]:
         """Make a virtual machine; ``kept``: what its instancetype says is kept in a ControllerRevision."""
@@ -174,10 +182,8 @@ class ModelCluster:
         """Delete a virtual machine; ``announced``: it has a finalizer, so the deletion is asked for first."""
         if where not in self.machines():
             return
-        if announced:
-            asked = {"deletionTimestamp": "2026-11-22T10:00:00Z", "deletionGracePeriodSeconds": 0}
-            status = {"printableStatus": "Terminating"}
-            yield from self._update(kubernetes.VMS, where, {"metadata": asked, "status": status})
+        if announced or self._second:
+            yield from self._ask(kubernetes.VMS, where, {"printableStatus": "Terminating"})
         yield self._note(self.api.delete(kubernetes.VMS, *where))
 
     def start(self, where: Place, **options: Any) -> Iterator[Happening]:
@@ -205,6 +211,8 @@ class ModelCluster:
     def end(self, where: Place) -> Iterator[Happening]:
         """Let an instance go."""
         if where in self.instances():
+            if self._second:
+                yield from self._ask(kubernetes.VMIS, where, {})
             yield self._note(self.api.delete(kubernetes.VMIS, *where))
 
     def restore(self, back: int) -> None:
@@ -244,14 +252,22 @@ class ModelCluster:
         """Return whether a list of that version could have lacked the object; ``owner``: an instance of that one."""
         return any(_at(history, resource, where, listed, owner) is None for history in (self.history, *self.others))
 
+    def _ask(self, resource: kubernetes.Resource, where: Place, status: Object) -> Iterator[Happening]:
+        """Ask for the deletion of an object that has a finalizer; it ends within the same second."""
+        time = f"{self._second:%Y-%m-%dT%H:%M:%SZ}" if self._second else "2026-11-22T10:00:00Z"
+        asked = {"deletionTimestamp": time, "deletionGracePeriodSeconds": 0}
+        yield from self._update(resource, where, {"metadata": asked, "status": status})
+
     def _update(self, resource: kubernetes.Resource, where: Place, patch: Object) -> Iterator[Happening]:
         if where in self.api.objects(resource) and (event := self.api.update(resource, *where, patch)):
             yield self._note(event)
 
     def _note(self, event: api_server.WatchEvent) -> Happening:
         """Remember a change; the backup is the one from after it, and the last of them is the present."""
-        happening = Happening(event.step, event.object, self.tick())
+        happening = Happening(event.step, event.object, self._second or self.tick())
         self.history.append(happening)
+        if self._second and (event.step == "delete" or "deletionTimestamp" not in event.object["metadata"]):
+            self._second += datetime.timedelta(seconds=happening.version % 3)
         self.backups.append(Saved(self.api.backup(), [*self.history]))
         return happening
 
@@ -309,7 +325,8 @@ def _flat(machine: Object) -> dict[str, Any]:
 def _trimmed(machine: Object) -> Object:
     """Return a virtual machine without what no row needs, as our EventTransform does."""
     trimmed: Object = json.loads(json.dumps(machine))
-    trimmed["metadata"].pop("managedFields", None)
+    for note in trimmed["metadata"].get("managedFields", ()):
+        note.pop("fieldsV1", None)
     for volume in trimmed["spec"]["template"]["spec"]["volumes"]:
         if "cloudInitNoCloud" in volume:
             volume["cloudInitNoCloud"] = {}

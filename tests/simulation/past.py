@@ -37,7 +37,7 @@ def as_changes_say(of: ledger.Tables) -> None:
     """Each change of a machine is a version that was in force and not refuted, and the last says whether it lives."""
     said: dict[tuple[str, ...], list[ledger.Row]] = {}
     changes = "SELECT * FROM vm_changes WHERE cluster = %s AND what NOT IN ('started', 'stopped', 'moved')"
-    changes += " ORDER BY changed_at"
+    changes += " ORDER BY changed_at, resource_version"
     for row in of.query(changes, model_cluster.CLUSTER):
         said.setdefault((row["cluster"], row["namespace"], row["name"]), []).append(row)
     live = of.live()
@@ -53,7 +53,7 @@ def as_changes_say(of: ledger.Tables) -> None:
 
 
 def as_it_was(of: ledger.Tables, past: model_cluster.ModelCluster) -> None:
-    """At any moment the fleet is what the cluster was; true where every event came, and said when it was."""
+    """At any moment the fleet is what the cluster was; true where every event came, and it or its object said when."""
     for moment in _some({each.moment for each in past.history}):
         before = [each for each in past.history if each.moment <= moment]
         there = {each.place: each for each in before if each.resource is kubernetes.VMS}

@@ -39,11 +39,17 @@ class Weather(enum.Enum):
 
     FAIR = "nothing"
     HONEST = "every event comes at last, and no row is changed by hand"
+    STANDING = "as honest, but the source stands still, and sends with late times; the objects carry their own"
     SLOW = "the source's clock is two minutes late"
     FAST = "the source's clock is two minutes ahead"
     RESTORED = "the cluster is restored from backups"
     CRASHING = "Postgres crashes"
     HOSTILE = "somebody POSTs what it likes"
+
+    @property
+    def honest(self) -> bool:
+        """Whether the ledger knows the past when all has come."""
+        return self in (Weather.HONEST, Weather.STANDING)
 
     @property
     def skew(self) -> datetime.timedelta:
@@ -191,6 +197,8 @@ class History(stateful.RuleBasedStateMachine):
     def begin_with(self, weather: Weather, fleet: Sequence[tuple[model_cluster.Place, str | None, bool, Fate]]) -> None:
         """Begin with some machines, of which some run."""
         self.weather = self.only or weather
+        if self.weather is Weather.STANDING:
+            self.cluster.carry_times()
         for where, instancetype, runs, fate in fleet:
             self._tell(self.cluster.create(where, instancetype=instancetype, kept=True), fate)
             if runs:
@@ -250,7 +258,7 @@ class History(stateful.RuleBasedStateMachine):
         """Let an instance go away."""
         self._tell(self.cluster.end(_nth(self.cluster.instances(), one)), fate)
 
-    @step(instances_run, lambda self: self.weather is not Weather.HONEST, one=ONE, fate=FATES)
+    @step(instances_run, lambda self: not self.weather.honest, one=ONE, fate=FATES)
     def hand_over(self, one: int, fate: Fate) -> None:
         """Let an instance be the machine's of its name, or nobody's, which no event tells."""
         self._tell(self.cluster.hand_over(_nth(self.cluster.instances(), one)), fate)
@@ -296,7 +304,9 @@ class History(stateful.RuleBasedStateMachine):
             shape = (
                 model_cluster.Shape.FLAT
             )  # what has no version is ordered by time alone, which may be wrong or not enough
-        if fate is Fate.LOST and self.weather is Weather.HONEST:
+        if self.weather is Weather.STANDING and shape is not model_cluster.Shape.TRIMMED:
+            shape = model_cluster.Shape.WHOLE  # the others carry no times
+        if fate is Fate.LOST and self.weather.honest:
             fate = Fate.LATE
         for happening in happenings:
             sent = [] if fate is Fate.LOST else [self._post(happening, shape, happening.moment)]
@@ -312,6 +322,8 @@ class History(stateful.RuleBasedStateMachine):
     ) -> model_cluster.Envelope:
         """Send an event; its id tells nothing about when, and is the same whenever the history is played again."""
         name = hashlib.sha256(str(len(self.told)).encode()).hexdigest()[:12]
+        if self.weather is Weather.STANDING and len(self.told) % 3:
+            moment = self.cluster.tick()
         self.told[name] = model_cluster.post(name, happening, shape, moment + self.weather.skew)
         return self.told[name]
 
@@ -413,7 +425,7 @@ class History(stateful.RuleBasedStateMachine):
         if done.outcome in ("clean", "repaired"):
             ledger.equal(self.environment.tables, self.cluster)
 
-    @step(alone, lambda self: self.weather is not Weather.HONEST, force=st.booleans(), accept_rewind=st.booleans())
+    @step(alone, lambda self: not self.weather.honest, force=st.booleans(), accept_rewind=st.booleans())
     def begin(self, force: bool, accept_rewind: bool) -> None:
         """Begin a reconcile beside; what changes while it lists counts from when it began, which is not honest."""
         self.blamed = False
@@ -443,7 +455,7 @@ class History(stateful.RuleBasedStateMachine):
 
     # The database
 
-    @step(lambda self: self.weather is not Weather.HONEST, where=PLACES, how=st.sampled_from(Spoil))
+    @step(lambda self: not self.weather.honest, where=PLACES, how=st.sampled_from(Spoil))
     def spoil(self, where: model_cluster.Place, how: Spoil) -> None:
         """Let a row be wrong."""
         self.environment.tables.spoil(where, how.columns)
@@ -527,7 +539,7 @@ class History(stateful.RuleBasedStateMachine):
         ledger.kept(self.environment.tables, self.delivered)
         past.as_histories_say(self.environment.tables)
         past.as_changes_say(self.environment.tables)
-        if self.weather is Weather.HONEST:
+        if self.weather.honest:
             past.as_it_was(self.environment.tables, self.cluster)
         again = self.environment.reconcile()
         assert again.outcome == "clean", again

@@ -68,6 +68,18 @@ def test_after_a_reconcile_no_lie_is_left(on: environment.Environment) -> None:
     )
 
 
+def test_a_source_that_stands_still_leaves_no_trace_in_the_past(on: environment.Environment) -> None:
+    """Where the objects carry their times, whatever their events say; over random histories, as above."""
+    profile = hypothesis.settings.get_current_profile_name()
+    rules.play(
+        on,
+        histories=HISTORIES.get(profile, FEWEST),
+        steps=STEPS,
+        anew=profile in HISTORIES,
+        only=rules.Weather.STANDING,
+    )
+
+
 def test_a_late_event_does_not_raise_what_no_list_held(history: rules.History) -> None:
     """Of a machine of which nothing else was ever heard."""
     create(history, Fate.LATE)

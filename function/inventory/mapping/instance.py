@@ -64,10 +64,11 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
             raise errors.BadEvent(f"the {KIND} has no {part}")
     columns["cluster"] = flat.text(event.attributes, "cluster") or cluster_name
     deletion_asked_at = columns.pop("deleted_at")
-    deleted = versions.STEPS[event.type] == versions.DELETE
-    columns["changed_by"] = origin.changed_by(event.data, deleted=deleted)
-    if deleted:
-        columns |= {"phase": GONE, "deleted_at": event.time or deletion_asked_at or _EPOCH}
+    step = versions.STEPS[event.type]
+    columns |= origin.notes(event)
+    if step == versions.DELETE:
+        ended_at = columns["object_time"] or event.time or deletion_asked_at or _EPOCH
+        columns |= {"phase": GONE, "deleted_at": ended_at}
     row = Instance(type=event.type, id=event.id, time=event.time, **columns)
     return ordered(row, number=number)
 

@@ -1,4 +1,4 @@
-"""Who made a version of an object, as far as the object says; pure.
+"""Who made a version of an object and when it came to be, as far as the object says; pure.
 
 Kubernetes notes in ``metadata.managedFields`` which client, its field manager, last changed a field that it owns, and
 when (Kubernetes' documentation, Server-Side Apply). KubeVirt may note the person in an annotation (enhancement 373).
@@ -7,12 +7,13 @@ These are notes beside the facts: whatever is wrong with them is passed over, an
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypedDict
 
 from function import events
-from function.inventory.mapping import fields
+from function.inventory.mapping import fields, versions
 
 Annotations = TypedDict("Annotations", {"kubevirt.io/last-modified-by": Any}, total=False)
 """The annotation that is read."""
@@ -29,6 +30,10 @@ class Entry(TypedDict, total=False):
 (_PERSON,) = Annotations.__annotations__
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 """The one form in which the API server writes times; in it the later of two times is the greater text."""
+LONGEST_WAY = datetime.timedelta(days=1)
+"""How long before its event an object may have been written, for its time to count."""
+AT_ONCE = datetime.timedelta(seconds=2)
+"""What an event that was sent at once is after its object's creation, which is in whole seconds, at most."""
 _LONGEST = 253
 """Characters that are kept of a name: a field manager's has at most 128, an annotation's value up to 256 KiB."""
 
@@ -42,20 +47,53 @@ class _Note(NamedTuple):
     manager: Any
 
 
-def changed_by(data: events.Json, *, deleted: bool) -> str | None:
+def notes(event: events.Event) -> dict[str, Any]:
+    """Return, by column, who made this version of an object and when."""
+    data: events.Json = event.data
+    metadata = data.get("metadata") or {}
+    who, when = changed_by(metadata, step=versions.STEPS[event.type]), made_at(metadata, event)
+    return {"changed_by": who, "object_time": when}
+
+
+def changed_by(metadata: fields.Object, *, step: int) -> str | None:
     """Return who made this version: the annotation's person, else the field manager whose entry is the newest.
 
     None where nothing says so, as for a delete and for the request of one: they have no entry.
     Of entries of one second, the last in the API server's order counts, and that of a subresource, such as the status,
     only where no other has this second.
     """
-    metadata = data.get("metadata") or {}
     newest = max(_notes(metadata), default=None)
-    if deleted or _asked_to_end(metadata) > (newest.time if newest else ""):
+    if step == versions.DELETE or _text_time(metadata, "deletionTimestamp") > (newest.time if newest else ""):
         return None
     annotations = metadata.get("annotations")
     person = _name(annotations.get(_PERSON)) if isinstance(annotations, dict) else None
     return person or _name(newest.manager if newest else None)
+
+
+def made_at(metadata: fields.Object, event: events.Event) -> datetime.datetime | None:
+    """Return when this version of an object came to be, by the API server's clock; None where the object does not say.
+
+    It is the greatest of the times of ``managedFields``, creationTimestamp and deletionTimestamp, in whole seconds, but
+    never later than the event's time: a deletionTimestamp lies in the future by its grace period.
+    An update without ``managedFields`` does not say it, because its creation was before, nor does a delete without
+    deletionTimestamp, because the object that it carries was written before. The creation alone says it of an add that
+    comes later than at once: then the event's time is finer, and about this version.
+    A time that is longer ago than :data:`LONGEST_WAY` says something else: Kubernetes notes no time where a change only
+    removes something (``managedfields``, managedFieldsUpdater), and a delete may wait for days for a finalizer.
+    """
+    step = versions.STEPS[event.type]
+    written = max([note.time for note in _notes(metadata)], default="")
+    asked = _text_time(metadata, "deletionTimestamp")
+    if not {versions.ADD: True, versions.UPDATE: written, versions.DELETE: asked}[step]:
+        return None
+    made = events.time_of(max(written, asked, _text_time(metadata, "creationTimestamp")))
+    if made is None or event.time is None:
+        return made
+    way = event.time - made
+    if not written and step == versions.ADD:
+        return made if way >= AT_ONCE else None
+    sent = step != versions.ADD and not event.type.startswith(versions.LISTED)
+    return None if sent and way > LONGEST_WAY else min(made, event.time)
 
 
 def _notes(metadata: fields.Object) -> Iterator[_Note]:
@@ -66,9 +104,9 @@ def _notes(metadata: fields.Object) -> Iterator[_Note]:
             yield _Note(time, not entry.get("subresource"), place, entry.get("manager"))
 
 
-def _asked_to_end(metadata: fields.Object) -> str:
-    """Return when the object's deletion was asked for, as text; an empty one where it was not."""
-    time = metadata.get("deletionTimestamp")
+def _text_time(metadata: fields.Object, key: str) -> str:
+    """Return a time of the object as text; an empty one where it has none."""
+    time = metadata.get(key)
     return time if isinstance(time, str) and _TIME.fullmatch(time) else ""
 
 

@@ -73,7 +73,7 @@ _MACHINE: Mapping[str, _Form] = {
 _INSTANCE: Mapping[str, _Form] = {
     **_values("apiVersion", "kind"),
     "metadata": {
-        **_values("name", "namespace", "uid", "resourceVersion", "deletionTimestamp"),
+        **_values("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp"),
         "annotations": _values(*origin.Annotations.__annotations__),
         "managedFields": _MANAGERS,
         "ownerReferences": [_values("apiVersion", "kind", "name", "uid", "controller")],

@@ -71,11 +71,11 @@ def change(event: events.Event, *, cluster_name: str, number: int | None = None)
     columns["kind"] = columns["kind"] or flat.text(event.attributes, "kind") or KIND
     deletion_asked_at = columns.pop("deleted_at", None)
     event_type, time = event.type, event.time
-    deleted = versions.STEPS[event_type] == versions.DELETE
+    step = versions.STEPS[event_type]
     if shape == versions.OBJECT:
-        columns["changed_by"] = origin.changed_by(event.data, deleted=deleted)
-    if deleted:
-        columns["deleted_at"] = time or deletion_asked_at or _EPOCH
+        columns |= origin.notes(event)
+    if step == versions.DELETE:
+        columns["deleted_at"] = columns.get("object_time") or time or deletion_asked_at or _EPOCH
     row = VirtualMachine(type=event_type, id=event.id, time=time, **columns)
     return ordered(row, shape, number=number)
 

@@ -112,7 +112,7 @@ def gone(kind: Kind, lost: Lost[Any], moment: Moment) -> versions.Change:
     """Return the delete of an object that a complete list did not hold: what was last known, dated by the list."""
     step = CORRECTED if lost.refuted else DELETED
     said: dict[str, Any] = {"type": step, "id": event_id(moment), "time": moment.began, "deleted_at": moment.began}
-    said["changed_by"] = None
+    said |= dict.fromkeys(versions.NOTES)
     row = msgspec.structs.replace(lost.row, **said, **kind.gone, resource_version=moment.version)
     return _outranking(kind, row, (lost.epoch, *lost.version.order), moment)
 

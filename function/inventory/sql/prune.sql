@@ -144,7 +144,10 @@ WITH doomed AS MATERIALIZED (
                         h.architecture, h.machine_type, h.disks, h.disk_bytes, h.labels, h.created_at, h.deleted_at)
         ) AS f (facts)
         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.effective_at <= $3
-        WINDOW versions AS (PARTITION BY h.overtaken ORDER BY h.effective_at)
+        WINDOW versions AS (
+            PARTITION BY h.overtaken
+            ORDER BY h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step
+        )
         OFFSET 0
     ) AS h
     WHERE h.silent AND h.effective_at > $2
@@ -319,7 +322,10 @@ WITH doomed AS MATERIALIZED (
         ) AS f (facts)
         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = s.owner_uid
           AND h.effective_at <= $3
-        WINDOW versions AS (PARTITION BY h.overtaken ORDER BY h.effective_at)
+        WINDOW versions AS (
+            PARTITION BY h.overtaken
+            ORDER BY h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step
+        )
         OFFSET 0
     ) AS h
     WHERE h.silent AND h.effective_at > $2

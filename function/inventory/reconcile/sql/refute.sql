@@ -28,33 +28,40 @@ ORDER BY s.namespace, s.name
 LIMIT $7;
 
 -- refute_machines (rows, epoch, version, began)
--- Moves what the list refutes to epoch -1, and decides anew for the machine's other versions whether they were ever in
--- force: a version was not if a later one counts since no later time.
+-- Moves what the list refutes to epoch -1, and decides anew, as merge_machines does, whether the machine's other
+-- versions were ever in force, and since when.
 PREPARE refute_machines (json, smallint, bigint, timestamptz) AS
 UPDATE vm_history AS h
 SET version_epoch = CASE WHEN k.refuted THEN -1 ELSE h.version_epoch END,
     version_time = CASE WHEN k.refuted THEN now() + k.number * interval '1 microsecond' ELSE h.version_time END,
-    overtaken = k.overtaken_now
+    overtaken = k.overtaken_now, effective_at = k.effective_now
 FROM (
     SELECT v.*, row_number() OVER () AS number
     FROM json_to_recordset($1) AS r (cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C")
     CROSS JOIN LATERAL (
-        SELECT v.*, v.refuted OR coalesce(
-                   v.effective_at >= min(v.effective_at) FILTER (WHERE NOT v.refuted) OVER later, false
-               ) AS overtaken_now
+        SELECT v.*, CASE
+                   WHEN v.refuted THEN v.effective_at
+                   WHEN v.overtaken_now THEN v.claimed_at
+                   ELSE max(v.claimed_at) FILTER (WHERE NOT v.overtaken_now) OVER earlier
+               END AS effective_now
         FROM (
-            SELECT h.*,
-                   h.version_epoch = $2 AND h.version_number > $3 AND h.recorded_at < $4 AS refuted
-            FROM vm_history AS h
-            WHERE h.cluster = r.cluster AND h.namespace = r.namespace AND h.name = r.name AND h.version_epoch >= 0
+            SELECT v.*, v.refuted OR v.claimed_at > min(v.seen_at) FILTER (WHERE NOT v.refuted) OVER later
+                   AS overtaken_now
+            FROM (
+                SELECT h.*, h.version_epoch = $2 AND h.version_number > $3 AND h.recorded_at < $4 AS refuted,
+                       coalesce(h.known_at, h.effective_at) AS seen_at,
+                       coalesce(least(h.object_time, h.known_at), h.effective_at) AS claimed_at
+                FROM vm_history AS h
+                WHERE h.cluster = r.cluster AND h.namespace = r.namespace AND h.name = r.name AND h.version_epoch >= 0
+            ) AS v
+            WINDOW later AS (
+                ORDER BY v.version_epoch DESC, v.version_number DESC, v.version_time DESC, v.version_step DESC
+            )
         ) AS v
-        WINDOW later AS (
-            ORDER BY v.version_epoch DESC, v.version_number DESC, v.version_time DESC, v.version_step DESC
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        )
+        WINDOW earlier AS (ORDER BY v.version_epoch, v.version_number, v.version_time, v.version_step)
         OFFSET 0
     ) AS v
-    WHERE v.refuted OR v.overtaken_now <> v.overtaken
+    WHERE v.refuted OR (v.overtaken_now, v.effective_now) <> (v.overtaken, v.effective_at)
 ) AS k
 WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.effective_at = k.effective_at
   AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
@@ -67,13 +74,14 @@ UPDATE vm_state AS s
 SET (type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets, cputhreads, spec_vcpus,
      memory, spec_memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os, architecture,
      machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch, version_number, version_time,
-     version_step, shape, digest, effective_at, updated_at, node, ip_addresses, guest_os, phase, live_vcpus,
-     live_memory_bytes, runtime_seen_at)
+     version_step, shape, digest, object_time, known_at, effective_at, updated_at, node, ip_addresses, guest_os, phase,
+     live_vcpus, live_memory_bytes, runtime_seen_at)
   = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.kind, n.generation, n.cpucores, n.cpusockets,
      n.cputhreads, n.vcpus, n.memory, n.memory_bytes, n.storageclass, n.network, n.instancetype, n.preference,
      n.run_strategy, n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.created_at,
-     n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest, n.effective_at,
-     now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes, i.effective_at),
+     n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest, n.object_time,
+     n.known_at, n.effective_at, now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes,
+     i.effective_at),
     -- A size that was looked up holds for the same machine and the same instancetype.
     instancetype_vcpus = CASE WHEN (s.uid, s.instancetype) IS NOT DISTINCT FROM (n.uid, n.instancetype)
                          THEN s.instancetype_vcpus END,
@@ -132,30 +140,37 @@ PREPARE refute_instances (json, smallint, bigint, timestamptz) AS
 UPDATE vm_runtime_history AS h
 SET version_epoch = CASE WHEN k.refuted THEN -1 ELSE h.version_epoch END,
     version_time = CASE WHEN k.refuted THEN now() + k.number * interval '1 microsecond' ELSE h.version_time END,
-    overtaken = k.overtaken_now
+    overtaken = k.overtaken_now, effective_at = k.effective_now
 FROM (
     SELECT v.*, row_number() OVER () AS number
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C"
     )
     CROSS JOIN LATERAL (
-        SELECT v.*, v.refuted OR coalesce(
-                   v.effective_at >= min(v.effective_at) FILTER (WHERE NOT v.refuted) OVER later, false
-               ) AS overtaken_now
+        SELECT v.*, CASE
+                   WHEN v.refuted THEN v.effective_at
+                   WHEN v.overtaken_now THEN v.claimed_at
+                   ELSE max(v.claimed_at) FILTER (WHERE NOT v.overtaken_now) OVER earlier
+               END AS effective_now
         FROM (
-            SELECT h.*,
-                   h.version_epoch = $2 AND h.version_number > $3 AND h.recorded_at < $4 AS refuted
-            FROM vm_runtime_history AS h
-            WHERE h.cluster = r.cluster AND h.namespace = r.namespace AND h.name = r.name AND h.owner_uid = r.owner_uid
-              AND h.version_epoch >= 0
+            SELECT v.*, v.refuted OR v.claimed_at > min(v.seen_at) FILTER (WHERE NOT v.refuted) OVER later
+                   AS overtaken_now
+            FROM (
+                SELECT h.*, h.version_epoch = $2 AND h.version_number > $3 AND h.recorded_at < $4 AS refuted,
+                       coalesce(h.known_at, h.effective_at) AS seen_at,
+                       coalesce(least(h.object_time, h.known_at), h.effective_at) AS claimed_at
+                FROM vm_runtime_history AS h
+                WHERE h.cluster = r.cluster AND h.namespace = r.namespace AND h.name = r.name
+                  AND h.owner_uid = r.owner_uid AND h.version_epoch >= 0
+            ) AS v
+            WINDOW later AS (
+                ORDER BY v.version_epoch DESC, v.version_number DESC, v.version_time DESC, v.version_step DESC
+            )
         ) AS v
-        WINDOW later AS (
-            ORDER BY v.version_epoch DESC, v.version_number DESC, v.version_time DESC, v.version_step DESC
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        )
+        WINDOW earlier AS (ORDER BY v.version_epoch, v.version_number, v.version_time, v.version_step)
         OFFSET 0
     ) AS v
-    WHERE v.refuted OR v.overtaken_now <> v.overtaken
+    WHERE v.refuted OR (v.overtaken_now, v.effective_now) <> (v.overtaken, v.effective_at)
 ) AS k
 WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
   AND h.effective_at = k.effective_at
@@ -168,10 +183,10 @@ PREPARE restore_instances (json) AS
 UPDATE vm_runtime AS s
 SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
      live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
-     effective_at, updated_at)
+     object_time, known_at, effective_at, updated_at)
   = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.node, n.ip_addresses, n.guest_os, n.phase,
      n.live_vcpus, n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step,
-     n.shape, n.digest, n.effective_at, now())
+     n.shape, n.digest, n.object_time, n.known_at, n.effective_at, now())
 FROM json_to_recordset($1) AS r (
     cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C"
 )

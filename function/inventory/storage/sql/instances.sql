@@ -12,31 +12,33 @@
 -- instance shown. For that the machine is locked also where it has another uid by now; then it keeps what it shows.
 PREPARE append_instances (json, boolean) AS
 WITH incoming AS MATERIALIZED (
-    SELECT r.*, e.version_epoch, e.effective_at,
+    SELECT r.*, e.version_epoch, e.effective_at, e.known_at,
            c.cluster IS NOT NULL AND CASE
-               WHEN r.version_number < 0 THEN e.effective_at <= c.instances_time
+               WHEN r.version_number < 0 THEN e.known_at <= c.instances_time
                ELSE (e.version_epoch, r.version_number) <= (c.instances_epoch, c.instances_version)
            END AS under_floor
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
-        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, changed_by text, node text,
-        ip_addresses text[], guest_os text, phase text, live_vcpus integer, live_memory_bytes bigint,
-        deleted_at timestamptz, version_number bigint, version_time timestamptz, version_step smallint, shape smallint,
-        digest bigint
+        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, changed_by text,
+        object_time timestamptz, node text, ip_addresses text[], guest_os text, phase text, live_vcpus integer,
+        live_memory_bytes bigint, deleted_at timestamptz, version_number bigint, version_time timestamptz,
+        version_step smallint, shape smallint, digest bigint
     )
     LEFT JOIN clusters AS c ON c.cluster = r.cluster
     CROSS JOIN LATERAL (
-        SELECT coalesce(r.time, now()), coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
-    ) AS e (effective_at, version_epoch)
+        SELECT least(r.object_time, coalesce(r.time, now())), coalesce(r.time, now()),
+               coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
+    ) AS e (effective_at, known_at, version_epoch)
 ), moved AS (
     INSERT INTO vm_runtime AS s (
         cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
         guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
-        version_step, shape, digest, effective_at, updated_at
+        version_step, shape, digest, object_time, known_at, effective_at, updated_at
     )
     SELECT r.cluster, r.namespace, r.name, r.owner_uid, r.type, r.id, r.time, r.uid, r.resource_version, r.changed_by,
            r.node, r.ip_addresses, r.guest_os, r.phase, r.live_vcpus, r.live_memory_bytes, r.deleted_at,
-           r.version_epoch, r.version_number, r.version_time, r.version_step, r.shape, r.digest, r.effective_at, now()
+           r.version_epoch, r.version_number, r.version_time, r.version_step, r.shape, r.digest, r.object_time,
+           r.known_at, r.effective_at, now()
     FROM incoming AS r
     CROSS JOIN LATERAL (
         SELECT FROM vm_state AS m
@@ -50,15 +52,15 @@ WITH incoming AS MATERIALIZED (
     ON CONFLICT (cluster, namespace, name, owner_uid) DO UPDATE
     SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
          live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
-         effective_at, updated_at)
+         object_time, known_at, effective_at, updated_at)
       = (excluded.type, excluded.id, excluded.time, excluded.uid, excluded.resource_version, excluded.changed_by,
          excluded.node, excluded.ip_addresses, excluded.guest_os, excluded.phase, excluded.live_vcpus,
          excluded.live_memory_bytes, excluded.deleted_at, excluded.version_epoch, excluded.version_number,
-         excluded.version_time, excluded.version_step, excluded.shape, excluded.digest, excluded.effective_at,
-         excluded.updated_at)
+         excluded.version_time, excluded.version_step, excluded.shape, excluded.digest, excluded.object_time,
+         excluded.known_at, greatest(s.effective_at, excluded.effective_at), excluded.updated_at)
     WHERE (excluded.version_epoch, excluded.version_number, excluded.version_time, excluded.version_step)
           > (s.version_epoch, s.version_number, s.version_time, s.version_step)
-      AND excluded.effective_at > s.effective_at
+      AND excluded.known_at >= s.effective_at
     RETURNING s.*
 ), shown AS (
     UPDATE vm_state AS s
@@ -77,11 +79,11 @@ WITH incoming AS MATERIALIZED (
 INSERT INTO vm_runtime_history (
     cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
     guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
-    version_step, shape, digest, effective_at
+    version_step, shape, digest, object_time, known_at, effective_at
 )
 SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
        guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
-       version_step, shape, digest, effective_at
+       version_step, shape, digest, object_time, known_at, effective_at
 FROM moved
 RETURNING cluster, namespace, name, owner_uid, version_number, version_step, digest;
 
@@ -104,22 +106,23 @@ ON CONFLICT (cluster, namespace, name, owner_uid) DO UPDATE SET updated_at = s.u
 -- Stores any changes of instances; see merge_machines.
 PREPARE merge_instances (json, boolean) AS
 WITH incoming AS MATERIALIZED (
-    SELECT r.*, e.version_epoch, e.effective_at, c.instances_epoch, c.instances_version, c.instances_time,
+    SELECT r.*, e.version_epoch, e.effective_at, e.known_at, c.instances_epoch, c.instances_version, c.instances_time,
            c.cluster IS NOT NULL AND CASE
-               WHEN r.version_number < 0 THEN e.effective_at <= c.instances_time
+               WHEN r.version_number < 0 THEN e.known_at <= c.instances_time
                ELSE (e.version_epoch, r.version_number) <= (c.instances_epoch, c.instances_version)
            END AS under_floor
     FROM json_to_recordset($1) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
-        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, changed_by text, node text,
-        ip_addresses text[], guest_os text, phase text, live_vcpus integer, live_memory_bytes bigint,
-        deleted_at timestamptz, version_number bigint, version_time timestamptz, version_step smallint, shape smallint,
-        digest bigint
+        type text, id text COLLATE "C", time timestamptz, uid text, resource_version bigint, changed_by text,
+        object_time timestamptz, node text, ip_addresses text[], guest_os text, phase text, live_vcpus integer,
+        live_memory_bytes bigint, deleted_at timestamptz, version_number bigint, version_time timestamptz,
+        version_step smallint, shape smallint, digest bigint
     )
     LEFT JOIN clusters AS c ON c.cluster = r.cluster
     CROSS JOIN LATERAL (
-        SELECT coalesce(r.time, now()), coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
-    ) AS e (effective_at, version_epoch)
+        SELECT least(r.object_time, coalesce(r.time, now())), coalesce(r.time, now()),
+               coalesce(width_bucket(coalesce(r.time, 'infinity'), c.epochs), 0)::smallint
+    ) AS e (effective_at, known_at, version_epoch)
 
 ), denied AS MATERIALIZED (
     SELECT r.*
@@ -141,26 +144,28 @@ WITH incoming AS MATERIALIZED (
     SELECT * FROM incoming
     UNION ALL
     SELECT cluster, namespace, name, owner_uid, 'vmledger.reconcile.delete', 'list-' || instances_version,
-           instances_time, NULL, instances_version, NULL, NULL, NULL, NULL, 'Gone', NULL, NULL, instances_time,
+           instances_time, NULL, instances_version, NULL, NULL, NULL, NULL, NULL, 'Gone', NULL, NULL, instances_time,
            CASE WHEN version_number < 0 THEN -1 ELSE instances_version END,
            CASE WHEN version_number < 0 THEN instances_time ELSE '-infinity' END,
-           2, 1, 0, instances_epoch, instances_time, NULL, NULL, NULL, NULL
+           2, 1, 0, instances_epoch, instances_time, instances_time, NULL, NULL, NULL, NULL
     FROM denied
 
 ), kept AS MATERIALIZED (
     SELECT k.*, h.effective_at AS held_at, h.overtaken AS held_overtaken,
-           least(k.earliest_at, h.effective_at) AS effective_from,
+           h.object_time AS held_object, held.known_at AS held_known,
+           least(k.earliest_object, h.object_time) AS object_from, least(k.earliest_known, held.known_at) AS known_from,
+           least(k.earliest_object, h.object_time, k.earliest_known, held.known_at) AS claimed_from,
            coalesce((-k.shape, coalesce(k.time, 'infinity'), k.id, k.digest)
                     < (-h.shape, coalesce(h.time, 'infinity'), h.id, h.digest), false) AS better
     FROM (
         SELECT DISTINCT ON (
                    cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step
                ) *,
-               min(effective_at) OVER (
-                   PARTITION BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time,
-                                version_step
-               ) AS earliest_at
+               min(object_time) OVER same AS earliest_object, min(known_at) OVER same AS earliest_known
         FROM candidates
+        WINDOW same AS (
+            PARTITION BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step
+        )
         ORDER BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
                  shape DESC, time NULLS LAST, id, digest
     ) AS k
@@ -168,69 +173,102 @@ WITH incoming AS MATERIALIZED (
         ON h.version_number = k.version_number AND h.version_time = k.version_time
        AND (h.cluster, h.namespace, h.name, h.owner_uid, h.version_epoch, h.version_step)
            IS NOT DISTINCT FROM (k.cluster, k.namespace, k.name, k.owner_uid, k.version_epoch, k.version_step)
+    CROSS JOIN LATERAL (SELECT coalesce(h.known_at, h.effective_at)) AS held (known_at)
 
-), judged AS MATERIALIZED (
-    SELECT k.*, coalesce(before.is_newer, false) OR EXISTS (
-        SELECT FROM kept AS o
-        WHERE o.cluster = k.cluster AND o.namespace = k.namespace AND o.name = k.name AND o.owner_uid = k.owner_uid
-          AND o.effective_from <= k.effective_from
-          AND (o.version_epoch, o.version_number, o.version_time, o.version_step)
-              > (k.version_epoch, k.version_number, k.version_time, k.version_step)
-    ) AS overtaken
-    FROM kept AS k
+), span AS MATERIALIZED (
+    SELECT s.cluster, s.namespace, s.name, s.owner_uid, before.effective_at AS floor_at, before.version_epoch,
+           before.version_number, before.version_time, before.version_step
+    FROM (
+        SELECT DISTINCT ON (cluster, namespace, name, owner_uid)
+               cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
+               min(claimed_from) OVER (PARTITION BY cluster, namespace, name, owner_uid) AS earliest
+        FROM kept
+        ORDER BY cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step
+    ) AS s
     LEFT JOIN LATERAL (
-        SELECT (h.version_epoch, h.version_number, h.version_time, h.version_step)
-               > (k.version_epoch, k.version_number, k.version_time, k.version_step) AS is_newer
+        SELECT h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step
         FROM vm_runtime_history AS h
-        WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
-          AND NOT h.overtaken AND h.effective_at <= k.effective_from
-        ORDER BY h.effective_at DESC LIMIT 1
+        WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = s.owner_uid
+          AND NOT h.overtaken AND h.effective_at < s.earliest
+          AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+              < (s.version_epoch, s.version_number, s.version_time, s.version_step)
+        ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                 h.version_step DESC
+        LIMIT 1
     ) AS before ON true
 
-), marked AS MATERIALIZED (
+), timeline AS MATERIALIZED (
+    SELECT k.cluster, k.namespace, k.name, k.owner_uid, k.version_epoch, k.version_number, k.version_time,
+           k.version_step, k.object_from, k.known_from, k.claimed_from, k.held_at, k.held_overtaken, k.held_object,
+           k.held_known, k.better, s.floor_at
+    FROM kept AS k
+    JOIN span AS s ON s.cluster = k.cluster AND s.namespace = k.namespace AND s.name = k.name
+        AND s.owner_uid = k.owner_uid
+    UNION ALL
     SELECT h.cluster, h.namespace, h.name, h.owner_uid, h.version_epoch, h.version_number, h.version_time,
-           h.version_step, h.effective_at
-    FROM judged AS k
-    LEFT JOIN LATERAL (
-        SELECT h.effective_at
-        FROM vm_runtime_history AS h
-        WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
-          AND NOT h.overtaken AND h.effective_at >= k.effective_from
-          AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
-              > (k.version_epoch, k.version_number, k.version_time, k.version_step)
-        ORDER BY h.effective_at LIMIT 1
-    ) AS newer ON true
+           h.version_step, h.object_time, held.known_at, held.claimed_at, h.effective_at, false, h.object_time,
+           held.known_at, false, s.floor_at
+    FROM span AS s
     JOIN vm_runtime_history AS h
-        ON h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
-       AND NOT h.overtaken
-       AND h.effective_at >= k.effective_from AND h.effective_at < coalesce(newer.effective_at, 'infinity')
-       AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
-           < (k.version_epoch, k.version_number, k.version_time, k.version_step)
+        ON h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = s.owner_uid
+       AND NOT h.overtaken AND h.effective_at >= coalesce(s.floor_at, '-infinity')
+       AND (s.floor_at IS NULL OR
+            (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
+            > (s.floor_at, s.version_epoch, s.version_number, s.version_time, s.version_step))
+    CROSS JOIN LATERAL (
+        SELECT coalesce(h.known_at, h.effective_at), coalesce(least(h.object_time, h.known_at), h.effective_at)
+    ) AS held (known_at, claimed_at)
     WHERE NOT EXISTS (
-        SELECT FROM judged AS o
-        WHERE o.cluster = h.cluster AND o.namespace = h.namespace AND o.name = h.name AND o.owner_uid = h.owner_uid
-          AND (o.version_epoch, o.version_number, o.version_time, o.version_step)
+        SELECT FROM kept AS k
+        WHERE k.cluster = h.cluster AND k.namespace = h.namespace AND k.name = h.name AND k.owner_uid = h.owner_uid
+          AND (k.version_epoch, k.version_number, k.version_time, k.version_step)
               = (h.version_epoch, h.version_number, h.version_time, h.version_step)
     )
+
+), settled AS MATERIALIZED (
+    SELECT v.*, CASE WHEN v.overtaken THEN v.claimed_from
+                ELSE greatest(v.floor_at, max(v.claimed_from) FILTER (WHERE NOT v.overtaken) OVER earlier)
+           END AS effective_from
+    FROM (
+        SELECT t.*, t.claimed_from > min(t.known_from) OVER later AS overtaken
+        FROM timeline AS t
+        WINDOW later AS (
+            PARTITION BY t.cluster, t.namespace, t.name, t.owner_uid
+            ORDER BY t.version_epoch DESC, t.version_number DESC, t.version_time DESC, t.version_step DESC
+        )
+    ) AS v
+    WINDOW earlier AS (
+        PARTITION BY v.cluster, v.namespace, v.name, v.owner_uid
+        ORDER BY v.version_epoch, v.version_number, v.version_time, v.version_step
+    )
+
+), judged AS MATERIALIZED (
+    SELECT k.*, s.effective_from, s.overtaken
+    FROM kept AS k
+    JOIN settled AS s
+        ON s.cluster = k.cluster AND s.namespace = k.namespace AND s.name = k.name AND s.owner_uid = k.owner_uid
+       AND (s.version_epoch, s.version_number, s.version_time, s.version_step)
+           = (k.version_epoch, k.version_number, k.version_time, k.version_step)
 
 ), added AS (
     INSERT INTO vm_runtime_history (
         cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
         guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
-        version_step, shape, digest, effective_at, overtaken
+        version_step, shape, digest, object_time, known_at, effective_at, overtaken
     )
     SELECT cluster, namespace, name, owner_uid, type, id, time, uid, resource_version, changed_by, node, ip_addresses,
            guest_os, phase, live_vcpus, live_memory_bytes, deleted_at, version_epoch, version_number, version_time,
-           version_step, shape, digest, effective_from, overtaken
+           version_step, shape, digest, object_from, known_from, effective_from, overtaken
     FROM judged WHERE held_at IS NULL
     RETURNING *
 
 ), improved AS (
     UPDATE vm_runtime_history AS h
     SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
-         live_memory_bytes, deleted_at, shape, digest, effective_at, overtaken, recorded_at)
+         live_memory_bytes, deleted_at, shape, digest, object_time, known_at, effective_at, overtaken, recorded_at)
       = (k.type, k.id, k.time, k.uid, k.resource_version, k.changed_by, k.node, k.ip_addresses, k.guest_os, k.phase,
-         k.live_vcpus, k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.effective_from, k.overtaken, now())
+         k.live_vcpus, k.live_memory_bytes, k.deleted_at, k.shape, k.digest, k.object_from, k.known_from,
+         k.effective_from, k.overtaken, now())
     FROM judged AS k
     WHERE k.better AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
       AND h.owner_uid = k.owner_uid AND h.effective_at = k.held_at
@@ -239,17 +277,13 @@ WITH incoming AS MATERIALIZED (
     RETURNING h.*
 
 ), dated AS (
-    UPDATE vm_runtime_history AS h SET effective_at = k.effective_from, overtaken = k.overtaken
-    FROM (
-        SELECT cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step, held_at,
-               effective_from, overtaken
-        FROM judged WHERE NOT better AND (effective_from, overtaken) <> (held_at, held_overtaken)
-        UNION ALL
-        SELECT cluster, namespace, name, owner_uid, version_epoch, version_number, version_time, version_step,
-               effective_at, effective_at, true
-        FROM marked
-    ) AS k
-    WHERE h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
+    UPDATE vm_runtime_history AS h
+    SET (effective_at, object_time, known_at, overtaken) = (k.effective_from, k.object_from, k.known_from, k.overtaken)
+    FROM settled AS k
+    WHERE NOT k.better
+      AND (k.effective_from, k.object_from, k.known_from, k.overtaken)
+          IS DISTINCT FROM (k.held_at, k.held_object, k.held_known, k.held_overtaken)
+      AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name AND h.owner_uid = k.owner_uid
       AND h.effective_at = k.held_at
       AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
           = (k.version_epoch, k.version_number, k.version_time, k.version_step)
@@ -265,10 +299,10 @@ WITH incoming AS MATERIALIZED (
 UPDATE vm_runtime AS s
 SET (type, id, time, uid, resource_version, changed_by, node, ip_addresses, guest_os, phase, live_vcpus,
      live_memory_bytes, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
-     effective_at, updated_at)
+     object_time, known_at, effective_at, updated_at)
   = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.node, n.ip_addresses, n.guest_os, n.phase,
      n.live_vcpus, n.live_memory_bytes, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step,
-     n.shape, n.digest, n.effective_at, now())
+     n.shape, n.digest, n.object_time, n.known_at, n.effective_at, now())
 FROM newest AS n
 WHERE s.cluster = n.cluster AND s.namespace = n.namespace AND s.name = n.name AND s.owner_uid = n.owner_uid
   AND (n.version_epoch, n.version_number, n.version_time, n.version_step)
