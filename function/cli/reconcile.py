@@ -186,6 +186,7 @@ def summary(done: result.Run) -> list[str]:
         f"running instances {would}updated": done.instance_updates,
         f"running instances {would}deleted": done.instance_deletes,
         f"untrue versions {would}corrected": done.corrected,
+        f"on their way, {would}written": done.in_flight,
         "sizes looked up": done.sized,
         "not readable": done.unreadable,
     }

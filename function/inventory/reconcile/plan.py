@@ -68,12 +68,16 @@ class Standing:
 
 @dataclasses.dataclass(frozen=True)
 class Lost(Generic[AnyRow]):
-    """A live row of the ledger that the list does not hold, its version, and whether this run has refuted another."""
+    """A live row of the ledger that the list does not hold, its version, and whether this run has refuted another.
+
+    stored_at: when the row was stored last.
+    """
 
     row: AnyRow
     epoch: int
     version: versions.Version
     refuted: bool = False
+    stored_at: datetime.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +91,15 @@ class Doubtful:
 def too_many(deletes: int, live: int, percent: int) -> bool:
     """Return whether so many deletes ask for a second thought."""
     return deletes > FEW and deletes * 100 > live * percent
+
+
+def in_flight(when: datetime.datetime | None, moment: Moment, seconds: float) -> bool:
+    """Return whether the event of what the ledger lacks may still come: it happened, as far as is known, just now.
+
+    when: the object's own time; of an object that is gone, when its row was stored last, because it lived then.
+    seconds: how long before the list that is just now.
+    """
+    return when is not None and when > moment.began - datetime.timedelta(seconds=seconds)
 
 
 def decide(kind: Kind, change: versions.Change, known: Standing | None, moment: Moment) -> versions.Change | None:

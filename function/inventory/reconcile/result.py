@@ -13,7 +13,8 @@ class Options:
     """What the person who runs it asks for.
 
     force: delete however many are missing. accept_rewind: the cluster was restored from a backup. accept_cluster:
-    another cluster has taken the name. page: objects in a page of the list.
+    another cluster has taken the name. page: objects in a page of the list. in_flight: seconds before the list for
+    which a change counts as on its way, not as missed.
     """
 
     dry_run: bool = False
@@ -21,6 +22,7 @@ class Options:
     accept_rewind: bool = False
     accept_cluster: bool = False
     page: int = 500
+    in_flight: float = 60.0
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -30,7 +32,8 @@ class Run:
     seen: virtual machines in the list. missed_*: those that were written, or in a dry run would be. corrected: machines
     and instances of which the ledger had a version that the list refutes. error: why it was refused or failed, or what
     it left undone. instances: running instances that were written; instance_*: as what. sized: machines whose size was
-    looked up. unreadable: objects that can be no rows of the ledger.
+    looked up. unreadable: objects that can be no rows of the ledger. in_flight: machines and instances that were
+    written, but not counted as missed: they changed so shortly before the list began that their events may come.
     """
 
     cluster: str
@@ -50,6 +53,7 @@ class Run:
     instance_deletes: int = 0
     sized: int = 0
     unreadable: int = 0
+    in_flight: int = 0
 
     def count(self, field: str, more: int = 1) -> None:
         """Add to one of the numbers."""
@@ -65,7 +69,9 @@ class Run:
                 "failed",
                 f"{self.unreadable} objects cannot be read: the log says why",
             )
-        elif self.missed_adds or self.missed_updates or self.missed_deletes or self.corrected or self.instances:
+            return
+        missed = self.missed_adds or self.missed_updates or self.missed_deletes or self.instances
+        if missed or self.corrected or self.in_flight:
             self.outcome = "repaired"
 
     def break_off(self, outcome: Outcome, error: str) -> None:

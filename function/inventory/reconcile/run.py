@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -40,10 +41,11 @@ class _Rewound(Exception):
 
 
 class _Repair(NamedTuple):
-    """A change that the ledger needs, and the resource version that it has of the object."""
+    """A change that the ledger needs, the resource version that it has of the object, and when that happened."""
 
     change: versions.Change
     was: int | None
+    when: datetime.datetime | None
 
 
 def run(
@@ -293,8 +295,12 @@ class _Reconciliation:
             known = self.ledger.compare(kind, changes, moment)
             differing = [(change, known[change.key]) for change in changes if change.key in known]
             decided = [(plan.decide(kind, change, standing, moment), standing) for change, standing in differing]
-            repairs = [_Repair(made, was.resource_version if was else None) for made, was in decided if made]
-            self._store(kind, repairs)
+            repairs = [
+                _Repair(made, was.resource_version if was else None, made.row.object_time)
+                for made, was in decided
+                if made
+            ]
+            self._store(kind, repairs, moment)
         except errors.BadEvent as exc:
             if len(changes) == 1:
                 self._unreadable(kind, changes[0].row.namespace, changes[0].row.name, exc)
@@ -309,9 +315,9 @@ class _Reconciliation:
         extra = {"action": "reconcile.unreadable", "object": place, "reason": str(exc)}
         log.error("the %s %s cannot be read", kind.name, place, extra=extra)
 
-    def _store(self, kind: kinds.Kind[Any], repairs: Sequence[_Repair]) -> None:
+    def _store(self, kind: kinds.Kind[Any], repairs: Sequence[_Repair], moment: plan.Moment) -> None:
         """Write, or in a dry run show; count what moved the ledger."""
-        for change, was in self._written(kind, repairs):
+        for change, was, when in self._written(kind, repairs):
             if change.key in self.shown:  # a dry run writes nothing, so a list that is read again differs again
                 continue
             if change.row.type == plan.CORRECTED:  # it was counted when it was refuted
@@ -321,8 +327,12 @@ class _Reconciliation:
                 now = None if change.row.type == plan.DELETED else change.row.resource_version
                 self.talk.difference(f"{kind.short} {step}", change.row, was=was, now=now)
                 self.shown.add(change.key)
-            for field in kind.missed:
+            for field in self._counted(kind, when, moment):
                 self.done.count(field.format(step))
+
+    def _counted(self, kind: kinds.Kind[Any], when: datetime.datetime | None, moment: plan.Moment) -> tuple[str, ...]:
+        """Return what counts a repair of what happened at that time."""
+        return ("in_flight",) if plan.in_flight(when, moment, self.options.in_flight) else kind.missed
 
     def _written(self, kind: kinds.Kind[Any], repairs: Sequence[_Repair]) -> Sequence[_Repair]:
         """Write; return those that were news. An event may have been faster."""
@@ -358,7 +368,9 @@ class _Reconciliation:
         if not (self.options.dry_run or self.done.unreadable):
             self.ledger.complete(kind, moment)
         for batch in self.ledger.lost(kind, moment):
-            self._store(kind, [_Repair(plan.gone(kind, lost, moment), lost.row.resource_version) for lost in batch])
+            tombstones = [(plan.gone(kind, lost, moment), lost) for lost in batch]
+            repairs = [_Repair(made, lost.row.resource_version, lost.stored_at) for made, lost in tombstones]
+            self._store(kind, repairs, moment)
             self._say("gone", f"some {kind.noun} are gone", count=len(batch))
 
     def _take_instances(self, known: snapshot.Cluster, uid: str) -> None:

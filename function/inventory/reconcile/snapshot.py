@@ -166,8 +166,8 @@ class Snapshot:
         while found := self._ask(kind.missing, batch=BATCH, **after, **dataclasses.asdict(moment)):
             rows = [msgspec.json.decode(row[0], type=kind.row) for row in found]
             yield [
-                plan.Lost(row, epoch, versions.Version(*version), refuted=refuted)
-                for row, (_, epoch, *version, refuted) in zip(rows, found, strict=True)
+                plan.Lost(row, epoch, versions.Version(*version), refuted=refuted, stored_at=stored_at)
+                for row, (_, epoch, *version, refuted, stored_at) in zip(rows, found, strict=True)
             ]
             after = {name: getattr(rows[-1], name) for name in kind.place}
 

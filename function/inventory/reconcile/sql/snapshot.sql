@@ -174,7 +174,7 @@ WHERE s.cluster = $1 AND s.deleted_at IS NULL
 
 -- missing_machines (cluster, epoch, version, began, namespace, name, batch)
 -- Returns the live machines that this list does not contain, and that nothing after it is about: as JSON, with their
--- versions and whether this run has refuted one; the next ones after a namespace and name.
+-- versions, whether this run has refuted one, and when they were stored; the next ones after a namespace and name.
 PREPARE missing_machines (text, smallint, bigint, timestamptz, text, text, bigint) AS
 SELECT (to_jsonb(s) || jsonb_build_object('vcpus', s.spec_vcpus, 'memory_bytes', s.spec_memory_bytes))::text,
        s.version_epoch, s.version_number, nullif(s.version_time, '-infinity'), s.version_step,
@@ -183,7 +183,7 @@ SELECT (to_jsonb(s) || jsonb_build_object('vcpus', s.spec_vcpus, 'memory_bytes',
            WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachine refuted'
              AND wrong.namespace = s.namespace AND wrong.name = s.name
            OFFSET 0
-       )
+       ), s.updated_at
 FROM vm_state AS s
 WHERE s.cluster = $1 AND s.deleted_at IS NULL AND (s.version_epoch, s.version_number) <= ($2, $3)
   AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4 AND NOT EXISTS (
@@ -211,7 +211,7 @@ SELECT to_jsonb(s)::text, s.version_epoch, s.version_number, nullif(s.version_ti
            WHERE wrong.cluster = s.cluster AND wrong.kind = 'VirtualMachineInstance refuted'
              AND wrong.namespace = s.namespace AND wrong.name = s.name AND wrong.uid = s.owner_uid
            OFFSET 0
-       )
+       ), s.updated_at
 FROM vm_runtime AS s
 WHERE s.cluster = $1 AND s.deleted_at IS NULL AND (s.version_epoch, s.version_number) <= ($2, $3)
   AND NOT (s.version_number < 0 AND least(s.effective_at, s.updated_at) > $4 AND NOT EXISTS (
