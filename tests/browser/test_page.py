@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import pathlib
 import re
 import urllib.parse
@@ -90,6 +93,21 @@ def test_columns_are_chosen_and_sorted_by(tab: Tab, site: str) -> None:
     tab.get_by_role("columnheader", name="vCPUs").get_by_role("link").click()
     expect(tab.get_by_role("columnheader", name="vCPUs")).to_have_attribute("aria-sort", "descending")
     assert "cluster=lab" in tab.url
+
+
+@pytest.mark.parametrize("form", ["CSV", "JSON"])
+def test_what_is_shown_is_taken_away(tab: Tab, site: str, form: str) -> None:
+    """A link on the page gives all that the filter leaves, also where it was typed just now."""
+    tab.goto(f"{site}/?cluster=osl-prod")
+    tab.get_by_label("Search", exact=True).press_sequentially("ns:desktops")
+    tab.wait_for_url(re.compile("q=ns%3Adesktops"))
+    total = int(tab.locator(".totals dd").first.inner_text())
+    with tab.expect_download() as waiting:
+        tab.get_by_role("link", name=form, exact=True).click()
+    text = pathlib.Path(waiting.value.path()).read_text()
+    rows = list(csv.DictReader(io.StringIO(text))) if form == "CSV" else json.loads(text)
+    assert len(rows) == total
+    assert {(row["cluster"], row["namespace"]) for row in rows} == {("osl-prod", "desktops")}
 
 
 def test_all_of_it_works_without_javascript(chromium: playwright.sync_api.Browser, site: str) -> None:

@@ -3,6 +3,7 @@
 "use strict";
 
 (() => {
+  const REPEATING = ["form.moment", ".was", ".take"];
   const PAUSE = 200; // milliseconds without a key before the question is sent
   const search = document.querySelector("form.search");
   const field = search && search.querySelector("input[type=search]");
@@ -16,7 +17,7 @@
     return location.pathname + (text ? "?" + text : "");
   };
 
-  // Takes the named part of the answer, and the hidden fields of the other forms, which repeat the question.
+  // Takes the marked part of the answer, and the parts whose links and fields repeat the question.
   const show = (html, url) => {
     const answer = new DOMParser().parseFromString(html, "text/html");
     const fresh = answer.querySelector("[data-live]");
@@ -25,9 +26,11 @@
     const open = [...old.querySelectorAll("details")].map((each) => each.open);
     old.replaceWith(fresh);
     fresh.querySelectorAll("details").forEach((each, number) => { each.open = open[number] || false; });
-    const moment = answer.querySelector("form.moment");
-    const before = document.querySelector("form.moment");
-    if (moment && before) before.replaceWith(moment);
+    for (const part of REPEATING) {
+      const before = document.querySelector(part);
+      const after = answer.querySelector(part);
+      if (before && after) before.replaceWith(after);
+    }
     history.replaceState(null, "", url);
   };
 
