@@ -142,7 +142,11 @@ def _take(view: views.View, shared: _Shared, form: str, **path: str) -> flask.ty
     """Answer with the list of a view."""
     request = _request(view, shared, path)
     found = view.listing(request) if view.listing is not None else None
-    return _error(404, NOT_THERE) if found is None else takeaway.response(view.name, found, form, shared.places)
+    if found is not None:
+        return takeaway.response(view.name, found, form, shared.places)
+    if "name" in path:  # a name may end like a list
+        return _show(view, shared, **{**path, "name": f"{path['name']}.{form}"})
+    return _error(404, NOT_THERE)
 
 
 def _request(view: views.View, shared: _Shared, path: Mapping[str, str]) -> views.Request:

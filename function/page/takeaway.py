@@ -11,13 +11,13 @@ that an error breaks the connection off, and whoever takes the list away sees th
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flask
+import msgspec
 
 from function import errors, tables
 from function.page import views
@@ -100,6 +100,7 @@ def _cells(columns: Sequence[str], rows: views.Rows) -> Iterator[list[tables.Cel
         yield [value if value.__class__ in _AS_IT_IS else cell(value) for value in values]
 
 
+_json_text = msgspec.json.Encoder(enc_hook=str).encode
 _AS_IT_IS = frozenset({str, int, type(None)})
 
 
@@ -112,7 +113,7 @@ def cell(value: Any) -> tables.Cell:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ",".join(value)
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return _json_text(value).decode()
     return str(value)
 
 
