@@ -31,8 +31,8 @@ ROUNDS = 15
 ROW_BYTES = 1200
 """Of a version: with its share of the indexes, and of what filling it in takes for a while."""
 BARS = tuple(
-    bars.Bar(f"{which}, {key}", f"the fleet of 10,000 VMs{words} as it was {key}", 150, 100, unit=" ms")
-    for which, words in (("alone", ""), ("both", " and instances"))
+    bars.Bar(f"{which}, {key}", f"10,000 VMs{words} as they were {key}", 150, 100, unit=" ms")
+    for which, words in (("alone", ""), ("both", " and what ran"))
     for key in ("an hour ago", "a week ago", "in the middle", "at a month's begin")
 )
 
