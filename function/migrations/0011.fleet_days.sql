@@ -37,9 +37,9 @@ CREATE TABLE fleet_days_looked (
 INSERT INTO fleet_days_looked DEFAULT VALUES;
 COMMENT ON TABLE fleet_days_looked IS 'One row: up to when late versions were looked for, and which days can change.';
 
--- Finds the versions that were recorded since a time, in whatever month they count. It summarizes blocks of the table,
+-- Finds the versions that were recorded since a time, and those that count since a time. It summarizes blocks,
 -- so an insert writes nothing to it.
-CREATE INDEX vm_history_recorded ON vm_history USING brin (recorded_at)
+CREATE INDEX vm_history_recorded ON vm_history USING brin (recorded_at, effective_at)
     WITH (pages_per_range = 32, autosummarize = on);
-CREATE INDEX vm_runtime_history_recorded ON vm_runtime_history USING brin (recorded_at)
+CREATE INDEX vm_runtime_history_recorded ON vm_runtime_history USING brin (recorded_at, effective_at)
     WITH (pages_per_range = 32, autosummarize = on);
