@@ -20,12 +20,28 @@ import werkzeug.exceptions
 
 import function
 from function import errors, settings
-from function.page import counts, database, fleet, freshness, health, moment, query, takeaway, views, wording
+from function.page import (
+    capacity,
+    changes,
+    counts,
+    database,
+    fleet,
+    freshness,
+    health,
+    machine,
+    moment,
+    query,
+    takeaway,
+    views,
+    wording,
+)
 
 log = logging.getLogger(__name__)
 
-VIEWS: tuple[views.View, ...] = (fleet.VIEW, health.VIEW)
+VIEWS: tuple[views.View, ...] = (fleet.VIEW, changes.VIEW, capacity.VIEW, health.VIEW, machine.VIEW)
 """In the order of the menu."""
+FEEDS: tuple[views.View, ...] = (changes.FEED,)
+"""What is asked for like a view, and is no page."""
 METHODS = ("GET", "HEAD")
 HEADERS = {
     "Cache-Control": "no-store",
@@ -60,7 +76,7 @@ def create_app(configuration: settings.Settings) -> flask.Flask:
     app.before_request(functools.partial(_admit, frozenset(configuration.page.hosts)))
     places = threading.BoundedSemaphore(takeaway.AT_ONCE)
     shared = _Shared(configuration, reader, freshness.Freshness(reader, configuration.ledger), counts.Kept(), places)
-    for view in VIEWS:
+    for view in (*VIEWS, *FEEDS):
         answer = functools.partial(_show, view, shared)
         app.add_url_rule(view.rule, view.name, answer, methods=METHODS, provide_automatic_options=False)
         for form in takeaway.FORMS if view.listing is not None else ():
@@ -108,8 +124,6 @@ def _of_every_page() -> dict[str, object]:
 def _machine_url(row: Mapping[str, Any], at: datetime.datetime | None) -> str:
     """Return the address of a VM's page."""
     names = {name: row[name] for name in ("cluster", "namespace", "name")}
-    if "machine" not in flask.current_app.view_functions:
-        return "#"
     return flask.url_for("machine", **names, at=wording.machine_time(at) or None)
 
 
@@ -127,13 +141,15 @@ def _admit(hosts: frozenset[str]) -> tuple[str, int] | None:
     return None if name in hosts else _error(400, OTHER_HOST)
 
 
-def _show(view: views.View, shared: _Shared, **path: str) -> tuple[str, int]:
+def _show(view: views.View, shared: _Shared, **path: str) -> tuple[str, int] | flask.Response:
     """Answer with a view."""
     request = _request(view, shared, path)
     asked, at = request.query, request.at
     found = view.answer(request)
     if found is None:
         return _error(404, NOT_THERE)
+    if isinstance(found, flask.Response):
+        return found
     variables = {"view": view, "query": asked, "at": at, "path": path, "fresh": shared.fresh.now(), **found}
     return flask.render_template(f"{view.name}.html", **variables), 200
 

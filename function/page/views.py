@@ -7,6 +7,8 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import flask
+
 from function import settings
 from function.page import counts, database, query
 
@@ -42,9 +44,10 @@ class Listing:
 class View:
     """A view: its name (also that of its template and of its SQL), the rule of its address, and what answers it.
 
-    title: of the page, and of the menu's entry. answer: returns the variables of the template, or None where what the
-    path names was never in the ledger (404). names: the words that its query string may have besides ``at``; others are
-    refused, because a filter with a typing error in its name would show everything. in_menu: whether the menu shows it.
+    title: of the page, and of the menu's entry. answer: returns the variables of the template, a whole response where
+    it gives something else than a page, or None where what the path names was never in the ledger (404). names: the
+    words that its query string may have besides ``at``; others are refused, because a filter with a typing error in its
+    name would show everything. in_menu: whether the menu shows it.
     listing: returns the same rows as a list, or None as ``answer`` does; without it there is no ``.csv`` and ``.json``.
     has_past: whether ``at=`` shows it as it was; elsewhere ``at`` is refused.
     """
@@ -52,7 +55,7 @@ class View:
     name: str
     rule: str
     title: str
-    answer: Callable[[Request], Mapping[str, Any] | None]
+    answer: Callable[[Request], Mapping[str, Any] | flask.Response | None]
     names: frozenset[str] = frozenset()
     in_menu: bool = True
     has_past: bool = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 import jinja2
 
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 UNKNOWN = "–"
 """What the ledger does not know is not 0."""
@@ -23,7 +25,7 @@ def register(environment: jinja2.Environment) -> None:
     """Make the filters known to the templates."""
     environment.undefined = jinja2.StrictUndefined
     environment.filters.update(
-        size=size, number=number, time=time, machine_time=machine_time, known=known, mark=mark, ago=ago
+        size=size, number=number, time=time, machine_time=machine_time, known=known, mark=mark, ago=ago, xml=xml
     )
 
 
@@ -68,6 +70,11 @@ def ago(value: datetime.timedelta | None) -> str:
         if seconds >= 2 * length:
             return f"{seconds // length}\u00a0{unit} ago"
     return f"{seconds}\u00a0s ago"
+
+
+def xml(value: object) -> str:
+    """Return a text without the characters that no XML document may have."""
+    return _NOT_XML.sub(" ", str(value))
 
 
 def mark(status: str | None) -> str:
