@@ -86,7 +86,8 @@ WITH dead AS MATERIALIZED (
     FROM json_to_recordset($1) AS r (cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C")
     JOIN vm_state AS s ON s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
     JOIN clusters AS c ON c.cluster = s.cluster
-    WHERE s.deleted_at IS NOT NULL AND s.effective_at <= least($2, c.machines_time)
+    WHERE s.deleted_at IS NOT NULL AND s.effective_at <= $2
+      AND coalesce(s.known_at, s.effective_at) <= c.machines_time
       AND (s.version_number < 0
            OR (s.version_epoch, s.version_number) <= (c.machines_epoch, c.machines_version))
 ), versions AS (
@@ -249,7 +250,8 @@ WITH dead AS MATERIALIZED (
     JOIN vm_runtime AS s
         ON s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name AND s.owner_uid = r.owner_uid
     JOIN clusters AS c ON c.cluster = s.cluster
-    WHERE s.deleted_at IS NOT NULL AND s.effective_at <= least($2, c.instances_time)
+    WHERE s.deleted_at IS NOT NULL AND s.effective_at <= $2
+      AND coalesce(s.known_at, s.effective_at) <= c.instances_time
       AND (s.version_number < 0
            OR (s.version_epoch, s.version_number) <= (c.instances_epoch, c.instances_version))
       AND NOT EXISTS (
