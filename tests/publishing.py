@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import datetime
 import http.server
 import json
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 from function import settings
 from function.clients import postgres_session
 from function.publish import changes, message, position, run, sink
+from tests import conftest
 
 Json = dict[str, Any]
 Answer = tuple[int | None, dict[str, str]]
@@ -44,6 +46,13 @@ class Received:
         return self.attributes["type"].removeprefix(message.TYPE)
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Leave it: senders are killed here."""
+
+
 class Sink:
     """An HTTP server; ``answer`` decides by an event and the number of times that its id was received before."""
 
@@ -52,8 +61,7 @@ class Sink:
         self.received: list[Received] = []
         self._times: collections.Counter[str] = collections.Counter()
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -131,7 +139,7 @@ NOW = position.Start()
 @contextlib.contextmanager
 def publishing(
     url: str, to: str, start: position.Start | None = None, *, batch: int = changes.BATCH, **given: Any
-) -> Iterator[run.Publisher]:
+) -> Iterator[threading.Thread]:
     """Run ``publish`` in a thread of this process; what it raises is raised at the end."""
     stop = threading.Event()
     part = settings.Publish(sink=to, **given)
@@ -146,15 +154,26 @@ def publishing(
             failures.append(exc)
 
     thread = threading.Thread(target=work)
+    before = datetime.datetime.now(datetime.UTC)
     thread.start()
     try:
-        yield publisher
+        if start is not None:
+            wait_for_start(url, before)
+        yield thread
     finally:
         stop.set()
         thread.join(SECONDS)
     assert not thread.is_alive()
     if failures:
         raise failures[0]
+
+
+def wait_for_start(url: str, before: datetime.datetime) -> None:
+    """Wait until a ``publish`` has set its position anew: what is committed from then on is news to it."""
+    end = time.monotonic() + SECONDS
+    while conftest.execute(url, "SELECT count(*) FROM publish_position WHERE updated_at >= %s", [before]) == [(0,)]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class Reader:

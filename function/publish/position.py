@@ -20,6 +20,8 @@ FIRST = ("", "", "", SINCE_EVER)
 """Before any change: name, namespace, cluster and effective time, in the order of the histories' primary keys."""
 CLOCKS = datetime.timedelta(minutes=5)
 """By how much the clocks of two database servers may differ; what is published twice because of it has equal ids."""
+BEGUN = datetime.timedelta(minutes=1)
+"""How long before a moment a transaction may have begun that writes its first row after it."""
 NO_EDGE = 2**62
 """Above any id of a transaction."""
 
@@ -124,7 +126,12 @@ def window(position: Position, moment: Moment) -> Window | None:
     """
     if position.told is not None and is_moved(position, moment):
         cut_at = (position.told_at - CLOCKS).isoformat()
-        then = Position(told=moment.snapshot, told_at=moment.at, system=moment.system, cut_at=cut_at)
+        then = Position(
+            told=moment.snapshot,
+            told_at=moment.at,
+            system=moment.system,
+            cut_at=(moment.at - BEGUN).isoformat(),  # what was recorded before is published by then
+        )
         return Window(told=Snapshot.read(position.told), target=EVERYTHING, cut_at=cut_at, whole=True, then=then)
     target, at = position.target or moment.snapshot, position.target_at or moment.at
     if target == position.told:

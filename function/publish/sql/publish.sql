@@ -156,7 +156,50 @@ SELECT e.number, CASE WHEN l.corrects THEN 'corrected' ELSE c.change ->> 'what' 
             WHERE v.cluster = f.cluster AND v.namespace = f.namespace AND v.name = f.name
         ))
         || CASE WHEN l.corrects THEN jsonb_build_object('past', p.past) ELSE '{}' END)::text
-FROM json_array_elements($1) WITH ORDINALITY AS e (item, number)
+FROM (
+    SELECT o.instance, o.cluster, o.namespace, o.name, o.owner_uid, array_agg(e.number) AS numbers,
+           array_agg(e.item) AS items
+    FROM json_array_elements($1) WITH ORDINALITY AS e (item, number)
+    CROSS JOIN LATERAL json_to_record(e.item) AS o (
+        instance boolean, cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C",
+        owner_uid text COLLATE "C"
+    )
+    GROUP BY o.instance, o.cluster, o.namespace, o.name, o.owner_uid
+) AS o
+LEFT JOIN LATERAL (
+    -- The newest version of the object that was published before, once for each object: among many that are new, it is
+    -- far away.
+    (
+        SELECT r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step
+        FROM vm_history AS r
+        WHERE NOT o.instance AND $2 > 0
+          AND r.cluster = o.cluster AND r.namespace = o.namespace AND r.name = o.name
+          AND NOT r.overtaken AND CASE
+              WHEN $5 THEN coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
+                  AND r.recorded_at < $4
+              ELSE coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3) OR r.recorded_at < $4
+          END
+        ORDER BY r.effective_at DESC, r.version_epoch DESC, r.version_number DESC, r.version_time DESC,
+                 r.version_step DESC
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step
+        FROM vm_runtime_history AS r
+        WHERE o.instance AND $2 > 0
+          AND r.cluster = o.cluster AND r.namespace = o.namespace AND r.name = o.name AND r.owner_uid = o.owner_uid
+          AND NOT r.overtaken AND CASE
+              WHEN $5 THEN coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
+                  AND r.recorded_at < $4
+              ELSE coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3) OR r.recorded_at < $4
+          END
+        ORDER BY r.effective_at DESC, r.version_epoch DESC, r.version_number DESC, r.version_time DESC,
+                 r.version_step DESC
+        LIMIT 1
+    )
+) AS t ON true
+CROSS JOIN LATERAL unnest(o.numbers, o.items) AS e (number, item)
 CROSS JOIN LATERAL (
     SELECT r.*, CASE WHEN r.instance THEN r.owner_uid END AS owner
     FROM json_to_record(e.item) AS r (
@@ -167,35 +210,11 @@ CROSS JOIN LATERAL (
     )
 ) AS f
 CROSS JOIN LATERAL (
-    SELECT f.corrected OR CASE
-        WHEN f.instance THEN EXISTS (
-            SELECT FROM vm_runtime_history AS r
-            WHERE r.cluster = f.cluster AND r.namespace = f.namespace AND r.name = f.name
-              AND r.owner_uid = f.owner_uid AND NOT r.overtaken
-              AND (r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step)
-                  > (f.effective_at, f.version_epoch, f.version_number, f.version_time, f.version_step)
-              AND CASE
-                  WHEN $5 THEN coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
-                      AND r.recorded_at < $4
-                  ELSE coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
-                      OR r.recorded_at < $4
-              END
-        )
-        ELSE EXISTS (
-            SELECT FROM vm_history AS r
-            WHERE r.cluster = f.cluster AND r.namespace = f.namespace AND r.name = f.name
-              AND NOT r.overtaken
-              AND (r.effective_at, r.version_epoch, r.version_number, r.version_time, r.version_step)
-                  > (f.effective_at, f.version_epoch, f.version_number, f.version_time, f.version_step)
-              AND CASE
-                  WHEN $5 THEN coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
-                      AND r.recorded_at < $4
-                  ELSE coalesce(r.recorded_xid, 0) < $2 AND coalesce(r.recorded_xid, 0) <> ALL($3)
-                      OR r.recorded_at < $4
-              END
-        )
-    END
-    OFFSET 0
+    SELECT f.corrected OR coalesce(
+        (t.effective_at, t.version_epoch, t.version_number, t.version_time, t.version_step)
+        > (f.effective_at, f.version_epoch, f.version_number, f.version_time, f.version_step),
+        false
+    )
 ) AS l (corrects)
 LEFT JOIN LATERAL (
     SELECT to_jsonb(c) AS change
@@ -208,6 +227,7 @@ LEFT JOIN LATERAL (
 ) AS c ON NOT f.overtaken
 LEFT JOIN LATERAL (
     SELECT CASE
+        WHEN NOT l.corrects THEN NULL
         WHEN f.instance THEN (
             SELECT min(r.effective_at) FROM vm_runtime_history AS r
             WHERE r.cluster = f.cluster AND r.namespace = f.namespace AND r.name = f.name
@@ -222,7 +242,7 @@ LEFT JOIN LATERAL (
         )
     END
     OFFSET 0
-) AS u (until) ON l.corrects
+) AS u (until) ON true
 LEFT JOIN LATERAL (
     SELECT jsonb_build_object(
         'from', f.effective_at, 'until', u.until,
@@ -231,11 +251,11 @@ LEFT JOIN LATERAL (
     FROM (
         SELECT to_jsonb(a) AS row, a.changed_at
         FROM vm_changes AS a
-        WHERE a.cluster = f.cluster AND a.namespace = f.namespace AND a.name = f.name
+        WHERE l.corrects AND a.cluster = f.cluster AND a.namespace = f.namespace AND a.name = f.name
           AND a.changed_at >= f.effective_at AND a.changed_at <= coalesce(u.until, 'infinity')
         ORDER BY a.changed_at LIMIT 101
     ) AS a
-) AS p (past) ON l.corrects
+) AS p (past) ON true
 WHERE c.change IS NOT NULL OR f.corrected OR l.corrects AND (f.deleted OR f.shape = 0 OR (
     SELECT r.shape = 0
     FROM vm_history AS r
