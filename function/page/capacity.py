@@ -17,6 +17,8 @@ MEASURES = {"vms": "VMs", "running": "running", "vcpus": "vCPUs", "memory": "mem
 SIZES = frozenset({"memory", "disk"})
 MOST_PARTS = 7
 """Parts that are told apart; all others are one."""
+FRESH = datetime.timedelta(minutes=15)
+"""How old today's numbers may be; each reconcile computes them, every 10 minutes. Older ones are counted anew."""
 NEXT = {"cluster": "namespace", "namespace": "guest_os", "guest_os": "cluster"}
 """What a part is divided by when it is looked at alone."""
 
@@ -72,13 +74,18 @@ def answer(request: views.Request) -> Mapping[str, Any]:
 
 
 def _read(cursor: database.Cursor, asked: Asked) -> tuple[dict[datetime.date, datetime.datetime], list[dict[str, Any]]]:
-    """Return the days that were computed, and the sums of them."""
+    """Return the days that are known, and the sums of them."""
     days = asked.days()
     known = database.SQL.run(cursor, "days_filled", {"first": days[0], "last": days[-1]})
     filled = {day: at for day, at in known if day in set(days)}
+    now = datetime.datetime.now(datetime.UTC)
+    today = now.date()
+    live = asked.last == today and (today not in filled or filled[today] < now - FRESH)
+    kept = [day for day in filled if not (live and day == today)]
     only = {name: asked.only.get(name) for name in BY}
-    parameters = {"part": asked.by, "measure": asked.show, "most": MOST_PARTS, "days": list(filled), **only}
-    return filled, database.dicts(cursor, "capacity_by", parameters)
+    parameters = {"part": asked.by, "measure": asked.show, "most": MOST_PARTS, "days": kept, **only}
+    rows = database.dicts(cursor, "capacity_by", {**parameters, "live": today if live else None})
+    return (filled | {today: now} if live else filled), rows
 
 
 def _links(request: views.Request, asked: Asked, parts: Sequence[areas.Part]) -> dict[int, str]:

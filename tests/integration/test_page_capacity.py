@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import flask.testing
 import pytest
 
-from function.page import wording
+from function.page import capacity, wording
 from tests import conftest, page
 from tests.integration import test_days
 
@@ -123,4 +123,21 @@ def test_a_fleet_without_a_day_says_so(ask: Client, url: str) -> None:
     """And so does one without a VM."""
     assert "No VM was there" in page.text(ask.get("/capacity"))
     conftest.execute(url, "DELETE FROM fleet_days_filled")
-    assert "No day was computed yet" in page.text(ask.get("/capacity"))
+    assert "No day was computed yet" in page.text(ask.get("/capacity?at=2026-11-01"))
+
+
+def test_today_is_counted_anew_where_no_run_has_done_it_lately(ask: Client, url: str) -> None:
+    """As a run counts it, which the next one shows."""
+    page.store(
+        url,
+        test_days.machine(test_days.ADD, 1, 3, name="one", uid="u1", status="Running"),
+        test_days.machine(test_days.ADD, 2, 3, name="two", uid="u2", status="Stopped"),
+        test_days.machine(test_days.ADD, 3, 3, name="ran", uid="u3", status="Running"),
+        test_days.running(test_days.ADD, 4, 2, name="ran", uid="u3", phase="Succeeded", guest="Fedora"),
+    )
+    conftest.execute(url, "UPDATE fleet_days_filled SET filled_at = now() - interval '1 hour'")
+    questions = [f"/capacity?by={by}&show={show}" for by in capacity.BY for show in capacity.MEASURES]
+    anew = [page.rows(ask.get(question))[0] for question in questions]
+    assert anew[0][1] == "3"
+    test_days.fill(url)
+    assert [page.rows(ask.get(question))[0] for question in questions] == anew

@@ -8,17 +8,30 @@ FROM fleet_days_filled
 WHERE day BETWEEN $1 AND $2 AND filled_at IS NOT NULL
 ORDER BY day;
 
--- capacity_by (part, measure, most, days, cluster, namespace, guest_os)
+-- capacity_by (part, measure, most, days, cluster, namespace, guest_os, live)
 -- Returns the sums of some days for the parts that are the largest by a measure over these days, and for all others
 -- together (is_rest). part: what is told apart: cluster, namespace or guest_os. The filters are NULL where they are not
--- asked.
-PREPARE capacity_by (text, text, integer, date[], text, text, text) AS
-WITH counted AS MATERIALIZED (
+-- asked. live: today, where it is counted anew as fill_day does it (inventory/sql/days.sql); else NULL.
+PREPARE capacity_by (text, text, integer, date[], text, text, text, date) AS
+WITH days AS (
+    SELECT day, cluster, namespace, guest_os, vms, running, vcpus, memory_bytes, disk_bytes
+    FROM fleet_days
+    WHERE day = ANY ($4)
+    UNION ALL
+    SELECT $8, v.cluster, v.namespace, coalesce(v.guest_os, v.os) COLLATE "C", count(*),
+           count(*) FILTER (WHERE CASE
+               WHEN v.phase IS NULL THEN v.status IN ('Running', 'Paused', 'Migrating') ELSE v.phase = 'Running'
+           END),
+           sum(v.vcpus), sum(v.memory_bytes), sum(v.disk_bytes)
+    FROM virtual_machines AS v
+    WHERE $8 IS NOT NULL
+    GROUP BY 2, 3, 4
+), counted AS MATERIALIZED (
     SELECT f.day, CASE $1 WHEN 'cluster' THEN f.cluster WHEN 'namespace' THEN f.namespace ELSE f.guest_os END AS part,
            sum(f.vms) AS vms, sum(f.running) AS running, sum(f.vcpus) AS vcpus, sum(f.memory_bytes) AS memory,
            sum(f.disk_bytes) AS disk
-    FROM fleet_days AS f
-    WHERE f.day = ANY ($4) AND ($5 IS NULL OR f.cluster = $5) AND ($6 IS NULL OR f.namespace = $6)
+    FROM days AS f
+    WHERE ($5 IS NULL OR f.cluster = $5) AND ($6 IS NULL OR f.namespace = $6)
       AND ($7 IS NULL OR f.guest_os = $7)
     GROUP BY 1, 2
 
