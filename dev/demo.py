@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from dev import embedded_postgres
+from dev import embedded_postgres, follower
 
 TABLE = """
 SELECT name, vcpus, memory, network, instancetype, run_strategy, status, resource_version
@@ -70,9 +70,14 @@ def machine(name: str, **spec: Any) -> Json:
     }
 
 
+def headline(title: str) -> None:
+    """Print a step's title."""
+    print(f"\n\x1b[1m{title}\x1b[0m" if sys.stdout.isatty() else f"\n{title}", flush=True)
+
+
 def show(title: str, sql: str = TABLE) -> None:
     """Print a step's title and the table."""
-    print(f"\n\x1b[1m{title}\x1b[0m" if sys.stdout.isatty() else f"\n{title}", flush=True)
+    headline(title)
     command = [
         *embedded_postgres.client(),
         "--pset",
@@ -92,8 +97,14 @@ def main() -> int:
     embedded_postgres.client()  # ends with a sentence where `make run` is not running
     cluster = Cluster(os.environ.get("PORT", "8080"))
     shop = machine("shop")
-    started = live(cluster, shop)
-    end(cluster, shop, started)
+    with follower.following(embedded_postgres.client()[1]) as received:
+        started = live(cluster, shop)
+        end(cluster, shop, started)
+        headline(
+            "9. What `python -m function publish` has sent meanwhile to whoever follows, such as a second terminal:"
+        )
+        for line in received(ends=2):
+            print(line)
     return 0
 
 

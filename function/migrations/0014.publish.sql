@@ -39,8 +39,8 @@ $$;
 -- are rare, and an insert does not come here.
 CREATE FUNCTION ledger_note_correction() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    unseen CONSTANT text[] := '{id, time, generation, digest, recorded_at, version_epoch, version_time,
-        recorded_xid, corrected_xid, corrected_at, stood_at}';
+    unseen CONSTANT text[] := '{id, time, generation, digest, recorded_at, version_epoch, version_time, object_time,
+        known_at, recorded_xid, corrected_xid, corrected_at, stood_at}';
 BEGIN
     IF OLD.overtaken AND NEW.overtaken OR to_jsonb(OLD) - unseen = to_jsonb(NEW) - unseen THEN
         RETURN NEW;
