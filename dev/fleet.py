@@ -19,6 +19,7 @@ from typing import Any
 
 from function import events, settings
 from function.clients import postgres
+from function.inventory import days
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
 
@@ -228,6 +229,7 @@ def fill(url: str, now: datetime.datetime, seed: int = 7) -> int:
         db.run(lambda cursor: cursor.execute(BESIDES, {"now": now, "clusters": list(CLUSTERS)}))
     finally:
         db.close()
+    days.fill(settings.Settings.from_env({"DATABASE_URL": url}), seconds=60)  # as a reconcile does
     return count
 
 

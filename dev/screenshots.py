@@ -26,6 +26,9 @@ PICTURES = (
     ("page-fleet", "/?sort=-memory", 1280, 800, "light"),
     ("page-fleet-dark", "/?cluster=fra-prod&q=label:team=shop", 1280, 800, "dark"),
     ("page-past", "/?at={month_ago}", 1280, 560, "light"),
+    ("page-vm", "/vm/fra-prod/shop/web-2", 1280, 900, "light"),
+    ("page-changes", "/changes", 1280, 800, "light"),
+    ("page-capacity", "/capacity", 1280, 800, "light"),
     ("page-health", "/health", 1280, 800, "light"),
     ("page-narrow", "/?q=sqlserver", 360, 720, "light"),
 )

@@ -191,7 +191,7 @@ def test_every_control_is_reached_by_the_tab_key(tab: Tab, site: str, address: s
         ".filter(each => each.checkVisibility() && !each.disabled).length"
     )
     visited = set()
-    for _ in range(reachable + 20):
+    for _ in range(reachable + 60):  # a field of a date and a time has several stops
         tab.keyboard.press("Tab")
         path = tab.evaluate(
             "(() => { const all = [...document.querySelectorAll('*')]; const here = document.activeElement;"
@@ -201,6 +201,21 @@ def test_every_control_is_reached_by_the_tab_key(tab: Tab, site: str, address: s
             continue
         visited.add(path)
     assert len(visited) >= reachable
+
+
+def test_a_vm_s_story_is_opened_from_the_fleet(tab: Tab, site: str) -> None:
+    """By its name, with the keyboard; its timeline begins with how it appeared, and its links lead to what is near."""
+    tab.goto(f"{site}/?q=name:web-2+ns:shop&cluster=fra-prod")
+    tab.keyboard.press("j")
+    name = tab.evaluate("document.activeElement.innerText")
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(re.compile(f"/vm/fra-prod/shop/{name}$"))
+    expect(tab.get_by_role("heading", level=1)).to_have_text(name)
+    expect(tab.locator("main")).to_contain_text("appeared")
+    expect(tab.locator("svg.strip")).to_be_visible()
+    tab.get_by_role("link", name="shop", exact=True).first.click()
+    tab.wait_for_url(re.compile(r"/\?"))
+    assert name in names(tab)
 
 
 def test_the_past_is_chosen_by_its_field(tab: Tab, site: str) -> None:
@@ -227,7 +242,7 @@ def own_site(url: str, tmp_path: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 
 def test_a_hostile_name_runs_nothing(tab: Tab, own_site: tuple[str, str]) -> None:
-    """It is shown and searched for as the text that it is."""
+    """It is shown, searched for and opened as the text that it is."""
     address, url = own_site
     pages.store(url, test_past.machine(test_past.ADD, 1, 0, name=HOSTILE))
     tab.goto(f"{address}/")
@@ -236,6 +251,10 @@ def test_a_hostile_name_runs_nothing(tab: Tab, own_site: tuple[str, str]) -> Non
     tab.wait_for_url(re.compile("q="))
     assert names(tab) == [HOSTILE]
     assert tab.title() == "Fleet · vmledger"
+    tab.locator("table.rows tbody th a").click()
+    tab.wait_for_url(re.compile("/vm/"))
+    expect(tab.get_by_role("heading", level=1)).to_have_text(HOSTILE)
+    assert tab.title() != "taken"
 
 
 def test_the_database_stops_and_starts_again(

@@ -3,7 +3,7 @@
 "use strict";
 
 (() => {
-  const REPEATING = ["form.moment", ".was", ".take"];
+  const REPEATING = ["form.moment", ".was", "footer"];
   const PAUSE = 200; // milliseconds without a key before the question is sent
   const search = document.querySelector("form.search");
   const field = search && search.querySelector("input[type=search]");
