@@ -252,9 +252,13 @@ def consistent(tables: Tables) -> None:
 def kept(tables: Tables, delivered: Iterable[model_cluster.Envelope]) -> None:
     """The history has each event that was answered 204, or a better one about the same version.
 
-    A version is one of an epoch: a restored cluster gives its numbers again. What a list has refuted is in none.
+    A version is one of an epoch: a restored cluster gives its numbers again. What a list has refuted is in none, and
+    another event about it that comes later is a version anew.
     """
-    wanted = _wanted(tables, delivered)
+    taken_back = "SELECT id FROM vm_history WHERE version_epoch < 0"
+    taken_back += " UNION SELECT id FROM vm_runtime_history WHERE version_epoch < 0"
+    kept_aside = {row["id"] for row in tables.query(taken_back)}
+    wanted = _wanted(tables, [each for each in delivered if each.id not in kept_aside])
     refuted: set[tuple[Any, ...]] = set()
     for pair in (MACHINES, INSTANCES):
         for row in tables.query(f"SELECT * FROM {pair.history}"):
