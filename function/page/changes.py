@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flask
@@ -37,6 +38,12 @@ GONE = frozenset({"deleted", "stopped"})
 FILTERS = ("cluster", "namespace", "name")
 LAST = "\U0010ffff"
 NAMES = frozenset({*FILTERS, "from", "to", "what", "before"})
+
+COLUMNS = (
+    *("changed_at", "cluster", "namespace", "name", "what", "headline", "changes", "changed_by", "type"),
+    *("resource_version", "uid"),
+)
+"""The columns of the list to take away."""
 
 Key = tuple[datetime.datetime, str, str, str]
 """Where a version begins: its time, and the VM."""
@@ -149,7 +156,7 @@ def _changes(cursor: database.Cursor, keys: list[Key]) -> list[dict[str, Any]]:
     columns = dict(zip(("times", "clusters", "namespaces", "names"), map(list, zip(*keys, strict=True)), strict=True))
     rows = database.dicts(cursor, "changes_of", columns)
     for row in rows:
-        row["facts"] = story.facts(row.pop("changes"))
+        row["facts"] = story.facts(row["changes"])
         row["headline"] = story.headline(row["what"], row["facts"])
         place = (*_place(row)[1:], row["changed_at"].isoformat(), row["what"], row["resource_version"])
         row["uuid"] = uuid.uuid5(uuid.NAMESPACE_URL, "vmledger:" + json.dumps(place))
@@ -215,6 +222,25 @@ def answer(request: views.Request) -> Mapping[str, Any]:
     return {"found": found, "following": following, "kinds": KINDS, "filters": FILTERS}
 
 
+def listing(request: views.Request) -> views.Listing:
+    """Return all changes that the filters leave, newest first."""
+    return listed(request, Asked.parsed(request.query, request.at))
+
+
+def listed(request: views.Request, asked: Asked) -> views.Listing:
+    """Return all changes that are asked for as a list, as ``vm_changes`` has them and in a sentence."""
+
+    def portions() -> Iterator[list[dict[str, Any]]]:
+        following: Key | None = None
+        while True:
+            found = request.reader.read(functools.partial(find, asked=dataclasses.replace(asked, before=following)))
+            yield [{**row, "changes": json.loads(row["changes"])} for row in found.rows]
+            if (following := found.following) is None:
+                return
+
+    return views.Listing(columns=COLUMNS, portions=portions())
+
+
 def feed(request: views.Request) -> flask.Response:
     """Return the newest changes of the same filters as an Atom feed."""
     asked = Asked.parsed(request.query, request.at)
@@ -225,7 +251,7 @@ def feed(request: views.Request) -> flask.Response:
     return flask.Response(text, content_type="application/atom+xml; charset=utf-8")
 
 
-VIEW = views.View(name="changes", rule="/changes", title="Changes", answer=answer, names=NAMES)
+VIEW = views.View(name="changes", rule="/changes", title="Changes", answer=answer, names=NAMES, listing=listing)
 FEED = views.View(
     name="changes_feed", rule="/changes.atom", title="Changes", answer=feed, names=NAMES - {"before"}, in_menu=False
 )

@@ -30,13 +30,7 @@ def _read(cursor: database.Cursor, request: views.Request) -> Mapping[str, Any] 
     if facts is None:
         return None
     now = datetime.datetime.now(datetime.UTC) if request.at is None else request.at
-    place = request.path
-    asked = dataclasses.replace(
-        changes.Asked.parsed(request.query, request.at),
-        cluster=place["cluster"],
-        namespace=place["namespace"],
-        name=place["name"],
-    )
+    asked = _asked(request)
     found = changes.find(cursor, asked)
     known = {**request.path, "until": now}
     runs = database.dicts(cursor, "runs_of", known)
@@ -52,6 +46,20 @@ def _read(cursor: database.Cursor, request: views.Request) -> Mapping[str, Any] 
         "stays": story.stays(runs)[:MOST_SPANS],
         "is_first": asked.before is None,
     }
+
+
+def listing(request: views.Request) -> views.Listing | None:
+    """Return the story of a VM, all of it; None as :func:`answer` does."""
+    if request.reader.read(lambda cursor: _facts(cursor, request.path, request.at)) is None:
+        return None
+    return changes.listed(request, _asked(request))
+
+
+def _asked(request: views.Request) -> changes.Asked:
+    """Return which changes are the VM's story, or the next page of it."""
+    cluster, namespace, name = (request.path[part] for part in ("cluster", "namespace", "name"))
+    asked = changes.Asked.parsed(request.query, request.at)
+    return dataclasses.replace(asked, cluster=cluster, namespace=namespace, name=name)
 
 
 def _facts(cursor: database.Cursor, place: Mapping[str, str], at: datetime.datetime | None) -> dict[str, Any] | None:
@@ -114,5 +122,6 @@ VIEW = views.View(
     title="VM",
     answer=answer,
     names=frozenset({"before"}),
+    listing=listing,
     in_menu=False,
 )
