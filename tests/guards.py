@@ -20,8 +20,19 @@ METRICS_PORT = 9095
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
 PORTS = {53, 5353, 5432, 443, 6443}
 """DNS, Postgres and the API server."""
-OUTSIDE = {"vmledger.dev/webhooks": {443}, "vmledger.dev/operations": {443}}
-"""The ports to everywhere, by the label of the pods that may use them."""
+PAGE = {"app.kubernetes.io/component": "page", **OURS}
+INGRESSES = {"ingress-nginx", "openshift-ingress"}
+PROXY_PORT = 4180
+OUTSIDE = (
+    ({"vmledger.dev/webhooks": "true"}, {443}),
+    ({"vmledger.dev/operations": "true"}, {443}),
+    ({"vmledger.dev/traces": "true"}, {4318}),
+    (PAGE, {443}),
+)
+"""The ports to everywhere, by the labels of the pods that may use them; the page's proxy asks its issuer."""
+PUBLISH = {"app.kubernetes.io/name": "vmledger-publish"}
+BROKERS = {8080, 8443}
+"""The ports of the Brokers' ingress, to which changes are sent."""
 SENDERS = ("apiserversource-events", "vmdata-transform")
 """Who sends into a Broker of ours where a component brings them; a policy cannot refer to what may not be there."""
 
@@ -191,13 +202,15 @@ def _is_ours(labels: dict[str, str]) -> bool:
 
 
 def open_ways_in(objects: Objects) -> list[str]:
-    """Rules that let others in than Knative, the scraper of metrics, and vmledger to its own Postgres."""
+    """Rules that let others in than Knative, the scraper, people to the page's proxy, and vmledger to its Postgres."""
     wrong = []
     for name, selected, rule in _rules(objects, "ingress"):
         peers, ports = rule.get("from", [{}]), {port["port"] for port in rule.get("ports", [])}
         found = {word for peer in peers for word in _namespaces(peer)}
         if selected == DATABASE:
             sound = peers == [{"podSelector": {"matchLabels": OURS}}] and ports == {5432}
+        elif selected == PAGE:
+            sound = found <= INGRESSES and ports == {PROXY_PORT}
         else:
             sound = found <= KNATIVE or (found <= SCRAPERS and ports == {METRICS_PORT})
         if not sound:
@@ -210,8 +223,12 @@ def open_ways_out(objects: Objects) -> list[str]:
     wrong = []
     for name, selected, rule in _rules(objects, "egress"):
         ports = {port["port"] for port in rule.get("ports", [])}
-        [label] = selected
-        allowed = PORTS if "to" in rule else OUTSIDE.get(label, set())
+        if "to" not in rule:
+            allowed: set[int] = next((allowed for labels, allowed in OUTSIDE if labels == selected), set())
+        elif selected == PUBLISH and all(_namespaces(peer) == {"knative-eventing"} for peer in rule["to"]):
+            allowed = BROKERS
+        else:
+            allowed = PORTS
         if not ports or not ports <= allowed:
             wrong.append(f"{name} lets vmledger send to {sorted(ports)} {'there' if 'to' in rule else 'anywhere'}")
         everywhere = [

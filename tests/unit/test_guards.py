@@ -224,6 +224,18 @@ BREAKS: list[tuple[str, Rule, str, Callable[[Any], Any]]] = [
         lambda o: o["spec"]["egress"][1].pop("to"),
     ),
     (
+        "publish may send to any namespace",
+        guards.open_ways_out,
+        "NetworkPolicy/vmledger-to-sink",
+        lambda o: o["spec"]["egress"][0].update(to=[{"namespaceSelector": {}}]),
+    ),
+    (
+        "everybody reaches the page's proxy",
+        guards.open_ways_in,
+        "NetworkPolicy/vmledger-page",
+        lambda o: o["spec"]["ingress"][0].pop("from"),
+    ),
+    (
         "the way to webhooks is shut",
         guards.mislabelled_capabilities,
         "Service/vmledger",
