@@ -109,6 +109,7 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Kept], str]]] = {
     ("docs/past.md", "python -m bench.past"): ("past.json", _printed),
     ("docs/follow.md", "python -m bench.publish"): ("publish.json", _printed),
     ("docs/metrics.md", "python -m bench.metrics"): ("metrics.json", _printed),
+    ("docs/usage.md", "python -m bench.usage"): ("usage.json", _printed),
     ("docs/export.md", "python -m bench.lists"): ("lists.json", _printed),
     ("docs/performance.md", "make bench-growth"): ("growth.json", _printed),
     ("docs/scale.md", "planning"): ("latest.json", _planning),

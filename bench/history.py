@@ -42,7 +42,7 @@ VARYING = {
     "node": "'node-' || mod(number + version / 20, 40)",
     "status": "(ARRAY['Stopped', 'Starting', 'Running', 'Running'])[1 + mod(version, 4)]",
     **dict.fromkeys(("resource_version", "version_number"), "1000000 + version * %(machines)s::bigint + number"),
-    **dict.fromkeys(("time", "effective_at", "recorded_at", "updated_at"), "at"),
+    **dict.fromkeys(("time", "object_time", "known_at", "effective_at", "recorded_at", "updated_at"), "at"),
 }
 """In what the rows differ from the one that is copied."""
 SHOWN = ("node", "ip_addresses", "guest_os", "phase", "live_vcpus", "live_memory_bytes")

@@ -18,6 +18,23 @@ TABLE = """
 SELECT name, vcpus, memory, network, instancetype, run_strategy, status, resource_version
 FROM virtual_machines WHERE namespace = 'demo' ORDER BY name
 """
+STORY = """
+SELECT to_char(changed_at, 'HH24:MI:SS') AS at, name, what, changed_by,
+       (SELECT string_agg(fact.key || ' ' || coalesce(fact.value ->> 'old', '∅') || ' > '
+                          || coalesce(fact.value ->> 'new', '∅'), ', ' ORDER BY fact.key)
+        FROM jsonb_each(changes) AS fact
+        WHERE what = 'changed' AND fact.key <> 'memory_bytes') AS changes
+FROM vm_changes
+WHERE namespace = 'demo' AND uid IN ({})
+ORDER BY changed_at, resource_version
+"""
+HOURS = """
+SELECT name, round(hours * 3600) AS seconds, round(hours_running * 3600) AS seconds_running, running_by,
+       round(vcpu_hours * 3600) AS vcpu_seconds, round(memory_gib_hours * 3600) AS gib_seconds
+FROM vm_usage(now() - interval '1 day', now())
+WHERE namespace = 'demo' AND uid IN ({})
+ORDER BY name
+"""
 HISTORY = "SELECT count(*) AS versions_in_the_history FROM vm_history WHERE namespace = 'demo' AND name = 'shop'"
 ADD, UPDATE, DELETE = (f"dev.knative.apiserver.resource.{verb}" for verb in ("add", "update", "delete"))
 
@@ -31,11 +48,14 @@ class Cluster:
         self._url = f"http://127.0.0.1:{port}/"
         self._version = int(time.time() * 10)
 
-    def event(self, kind: str, machine: Json) -> Json:
-        """Return the event of a change, with the object as it is then."""
+    def event(self, kind: str, machine: Json, *, by: str = "virt-controller") -> Json:
+        """Return the event of a change that a field manager made, with the object as it is then."""
         self._version += 1
-        machine["metadata"]["resourceVersion"] = str(self._version)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        metadata = machine["metadata"]
+        metadata |= {"resourceVersion": str(self._version), "managedFields": [{"manager": by, "time": now}]}
+        if kind == DELETE:
+            metadata["deletionTimestamp"] = now
         return {
             "specversion": "1.0",
             "id": f"demo-{self._version}",
@@ -112,7 +132,7 @@ def live(cluster: Cluster, shop: Json) -> Json:
     """Create, start, resize and migrate the VM; return the event of its start, which comes again after its end."""
     domain = shop["spec"]["template"]["spec"]["domain"]
     domain |= {"cpu": {"cores": 2, "sockets": 1}, "memory": {"guest": "4Gi"}}
-    created = cluster.event(ADD, shop)
+    created = cluster.event(ADD, shop, by="kubectl-create")
     cluster.send(created)
     show("1. A VM is created: an event of type add, the whole object in it.")
 
@@ -120,11 +140,13 @@ def live(cluster: Cluster, shop: Json) -> Json:
     shop["status"] = {"printableStatus": "Running"}
     started = cluster.event(UPDATE, shop)
     cluster.send(started)
+    time.sleep(1)  # so that there are hours to count: an object's times are whole seconds
     show("2. It is started.")
 
     shop["spec"]["template"]["spec"]["networks"] = [{"name": "default", "pod": {}}, {"name": "vlan-100", "multus": {}}]
     domain["cpu"]["sockets"], domain["memory"]["guest"] = 4, "16Gi"
-    cluster.send(cluster.event(UPDATE, shop))
+    cluster.send(cluster.event(UPDATE, shop, by="kubectl-edit"))
+    time.sleep(1)
     show("3. It gets a second network and is resized. The published example loses it here.")
 
     shop["status"]["printableStatus"] = "Migrating"
@@ -141,7 +163,8 @@ def live(cluster: Cluster, shop: Json) -> Json:
 def end(cluster: Cluster, shop: Json, started: Json) -> None:
     """Create a VM with an instancetype, and delete both; ``started`` is an event that comes too late."""
     typed = machine("batch", instancetype={"name": "u1.large"}, runStrategy="Always")
-    cluster.send(cluster.event(ADD, typed))
+    cluster.send(cluster.event(ADD, typed, by="kubectl-create"))
+    time.sleep(1)
     show("6. A VM with an instancetype: its size is not in the object, so the columns stay empty.")
 
     gone = cluster.event(DELETE, shop)
@@ -150,6 +173,9 @@ def end(cluster: Cluster, shop: Json, started: Json) -> None:
     cluster.send(cluster.event(DELETE, typed))
     show("7. Both are deleted, and a late update arrives: neither comes back.")
     show("8. The history has each version once.", HISTORY)
+    uids = ", ".join(f"'{each['metadata']['uid']}'" for each in (shop, typed))
+    show("9. The story: what changed, when by the API server's clock, and who changed it.", STORY.format(uids))
+    show("10. The hours, here in seconds: how long they were there, ran, and had how much.", HOURS.format(uids))
 
 
 if __name__ == "__main__":

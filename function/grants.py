@@ -142,6 +142,6 @@ def grant(cursor: postgres.Cursor, role: str, rights: Mapping[str, str] = RIGHTS
         "GRANT USAGE ON SCHEMA {schema} TO {role}",
         *(f"REVOKE ALL ON {table} FROM {{role}}" for table, _ in _ours(cursor)),
         *(f"GRANT {given} ON {table} TO {{role}}" for table, given in rights.items()),
-        "GRANT EXECUTE ON FUNCTION virtual_machines_at(timestamptz) TO {role}",
+        "GRANT EXECUTE ON FUNCTION virtual_machines_at(timestamptz), vm_usage(timestamptz, timestamptz) TO {role}",
     ]
     cursor.execute(sql.SQL("; ".join(statements)).format(**names))
