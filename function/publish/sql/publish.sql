@@ -37,7 +37,7 @@ FROM (
         SELECT h.name, h.namespace, h.cluster, h.effective_at, false AS instance, '' AS owner_uid, h.uid, h.type,
                h.resource_version, h.version_epoch, h.version_number, h.version_time, h.version_step, h.shape,
                h.deleted_at IS NOT NULL AS deleted, h.overtaken, h.recorded_at, h.recorded_xid, h.corrected_at,
-               h.corrected_xid, h.stood_at, h.changed_by, NOT n.new AS corrected
+               h.corrected_xid, h.stood_at, h.stood_from, h.changed_by, NOT n.new AS corrected
         FROM vm_history AS h
         CROSS JOIN LATERAL (
             SELECT coalesce(h.recorded_xid >= $1 OR h.recorded_xid = ANY($2), false) AND h.recorded_at >= $3
@@ -57,7 +57,7 @@ FROM (
         SELECT h.name, h.namespace, h.cluster, h.effective_at, true, h.owner_uid, h.uid, h.type,
                h.resource_version, h.version_epoch, h.version_number, h.version_time, h.version_step, h.shape,
                h.deleted_at IS NOT NULL, h.overtaken, h.recorded_at, h.recorded_xid, h.corrected_at,
-               h.corrected_xid, h.stood_at, h.changed_by, NOT n.new
+               h.corrected_xid, h.stood_at, h.stood_from, h.changed_by, NOT n.new
         FROM vm_runtime_history AS h
         CROSS JOIN LATERAL (
             SELECT coalesce(h.recorded_xid >= $1 OR h.recorded_xid = ANY($2), false) AND h.recorded_at >= $3
@@ -86,7 +86,7 @@ FROM (
         SELECT h.name, h.namespace, h.cluster, h.effective_at, false AS instance, '' AS owner_uid, h.uid, h.type,
                h.resource_version, h.version_epoch, h.version_number, h.version_time, h.version_step, h.shape,
                h.deleted_at IS NOT NULL AS deleted, h.overtaken, h.recorded_at, h.recorded_xid, h.corrected_at,
-               h.corrected_xid, h.stood_at, h.changed_by, NOT n.new AS corrected
+               h.corrected_xid, h.stood_at, h.stood_from, h.changed_by, NOT n.new AS corrected
         FROM vm_history AS h
         CROSS JOIN LATERAL (
             SELECT coalesce(h.recorded_xid, 0) >= $1 OR coalesce(h.recorded_xid, 0) = ANY($2) OR h.recorded_at >= $3
@@ -109,7 +109,7 @@ FROM (
         SELECT h.name, h.namespace, h.cluster, h.effective_at, true, h.owner_uid, h.uid, h.type,
                h.resource_version, h.version_epoch, h.version_number, h.version_time, h.version_step, h.shape,
                h.deleted_at IS NOT NULL, h.overtaken, h.recorded_at, h.recorded_xid, h.corrected_at,
-               h.corrected_xid, h.stood_at, h.changed_by, NOT n.new
+               h.corrected_xid, h.stood_at, h.stood_from, h.changed_by, NOT n.new
         FROM vm_runtime_history AS h
         CROSS JOIN LATERAL (
             SELECT coalesce(h.recorded_xid, 0) >= $1 OR coalesce(h.recorded_xid, 0) = ANY($2) OR h.recorded_at >= $3
@@ -205,8 +205,9 @@ CROSS JOIN LATERAL (
     FROM json_to_record(e.item) AS r (
         cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", owner_uid text COLLATE "C",
         uid text, effective_at timestamptz, instance boolean, type text, resource_version bigint, shape smallint,
-        deleted boolean, overtaken boolean, stood_at timestamptz, changed_by text, corrected boolean,
-        version_epoch smallint, version_number bigint, version_time timestamptz, version_step smallint
+        deleted boolean, overtaken boolean, stood_at timestamptz, stood_from timestamptz, changed_by text,
+        corrected boolean, version_epoch smallint, version_number bigint, version_time timestamptz,
+        version_step smallint
     )
 ) AS f
 CROSS JOIN LATERAL (
@@ -245,14 +246,15 @@ LEFT JOIN LATERAL (
 ) AS u (until) ON true
 LEFT JOIN LATERAL (
     SELECT jsonb_build_object(
-        'from', f.effective_at, 'until', u.until,
+        'from', least(f.effective_at, f.stood_from), 'until', u.until,
         'rows', CASE WHEN count(*) <= 100 THEN coalesce(jsonb_agg(a.row ORDER BY a.changed_at), '[]') END
     )
     FROM (
         SELECT to_jsonb(a) AS row, a.changed_at
         FROM vm_changes AS a
         WHERE l.corrects AND a.cluster = f.cluster AND a.namespace = f.namespace AND a.name = f.name
-          AND a.changed_at >= f.effective_at AND a.changed_at <= coalesce(u.until, 'infinity')
+          AND a.changed_at >= least(f.effective_at, f.stood_from)
+          AND a.changed_at <= coalesce(u.until, 'infinity')
         ORDER BY a.changed_at LIMIT 101
     ) AS a
 ) AS p (past) ON true
