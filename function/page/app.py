@@ -32,13 +32,14 @@ from function.page import (
     moment,
     query,
     takeaway,
+    usage,
     views,
     wording,
 )
 
 log = logging.getLogger(__name__)
 
-VIEWS: tuple[views.View, ...] = (fleet.VIEW, changes.VIEW, capacity.VIEW, health.VIEW, machine.VIEW)
+VIEWS: tuple[views.View, ...] = (fleet.VIEW, changes.VIEW, capacity.VIEW, usage.VIEW, health.VIEW, machine.VIEW)
 """In the order of the menu."""
 FEEDS: tuple[views.View, ...] = (changes.FEED,)
 """What is asked for like a view, and is no page."""

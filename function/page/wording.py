@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import re
 
 import jinja2
@@ -25,7 +26,15 @@ def register(environment: jinja2.Environment) -> None:
     """Make the filters known to the templates."""
     environment.undefined = jinja2.StrictUndefined
     environment.filters.update(
-        size=size, number=number, time=time, machine_time=machine_time, known=known, mark=mark, ago=ago, xml=xml
+        size=size,
+        number=number,
+        hours=hours,
+        time=time,
+        machine_time=machine_time,
+        known=known,
+        mark=mark,
+        ago=ago,
+        xml=xml,
     )
 
 
@@ -37,6 +46,11 @@ def known(value: object) -> object:
 def number(value: int | float | None) -> str:
     """Return a number with a thin space between thousands."""
     return UNKNOWN if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def hours(value: decimal.Decimal | None) -> str:
+    """Return an amount of hours with one digit after the point."""
+    return UNKNOWN if value is None else f"{value:,.1f}".replace(",", "\u202f")
 
 
 def size(value: int | None) -> str:
