@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import IO
 from function import errors
 
 STDOUT = "-"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -42,15 +44,22 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         with place.open("wb") as out:
             yield out
         return
-    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".vmledger-", suffix=".part", delete=False) as out:
-        beside = pathlib.Path(out.name)
-        try:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
+    # A stop that comes between the making of the file and the try would leave it behind; so it waits.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    beside = None
+    try:
+        part = tempfile.NamedTemporaryFile(dir=place.parent, prefix=".vmledger-", suffix=".part", delete=False)  # noqa: SIM115
+        beside = pathlib.Path(part.name)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with part:
+            yield part
+            part.flush()
+            os.fsync(part.fileno())
             _take_mode(beside, place)
             beside.replace(place)
-        finally:
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if beside is not None:
             beside.unlink(missing_ok=True)
 
 
