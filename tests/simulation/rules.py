@@ -378,6 +378,7 @@ class History(stateful.RuleBasedStateMachine):
     @step(alone, lambda self: self.changed, dry=st.booleans())
     def reconcile(self, dry: bool) -> None:
         """Reconcile, which may be refused; ``dry``: see before that what it would do, and that it does."""
+        self._tell_of_the_dead()
         before, gone, listed = self.environment.tables.all(), self._gone(), self._listed()
         few = _few(len(listed - self.spoiled), len(self.cluster.machines()))
         said = self.environment.reconcile(dry_run=True) if dry else None
@@ -392,6 +393,14 @@ class History(stateful.RuleBasedStateMachine):
             assert said is None or _numbers(done) == _numbers(said), f"the dry run said {said}, and then came {done}"
             ledger.equal(self.environment.tables, self.cluster)
             self.changed = False
+
+    def _tell_of_the_dead(self) -> None:
+        """Where the cluster's clock stands hours ago, let the events of deletes arrive before a list is read.
+
+        A list dates what is gone by the database's clock: what is made anew in that cluster would seem older than that.
+        """
+        if self.weather is Weather.STANDING:
+            self._deliver([each for each in self.pending if each.happening.step == "delete"])
 
     def _gone(self) -> set[model_cluster.Place]:
         """Return the machines that live in the ledger and lived in the cluster, and do not any more."""
@@ -412,6 +421,7 @@ class History(stateful.RuleBasedStateMachine):
     )
     def reconcile_in_vain(self, fault: Fault, after: int, of: kubernetes.Resource) -> None:
         """Let a list fail, unless it ends before that."""
+        self._tell_of_the_dead()
         known = self.environment.tables.query("SELECT uid FROM clusters WHERE uid IS NOT NULL")
         before = self.environment.tables.all()
         if fault is Fault.ANOTHER and not known:
@@ -474,7 +484,7 @@ class History(stateful.RuleBasedStateMachine):
         self.blamed = True
         self.environment.crash()
 
-    @step(alone, lambda self: self.weather is not Weather.HONEST, again=st.lists(st.integers(0, 30), max_size=4))
+    @step(alone, lambda self: not self.weather.honest, again=st.lists(st.integers(0, 30), max_size=4))
     def forget(self, again: list[int]) -> None:
         """Let a prune forget what is gone, and let events about it come again: they raise nobody."""
         gone = self.environment.tables.forget()
