@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -33,11 +34,14 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give this run a temporary folder of its own.
+    """Give this run a temporary folder of its own, and SIGINT its meaning.
 
     pytest closes the folder that all its runs share to other users whenever one starts; Postgres, which does not run as
     root, then loses its data folder in the middle of another run.
+    A shell lets what it starts in the background ignore SIGINT, and so would each process that a test starts and stops.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     root = tempfile.mkdtemp(prefix="vmledger-tests-")
     os.environ["PYTEST_DEBUG_TEMPROOT"] = root
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))

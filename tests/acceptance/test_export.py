@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+import psycopg2
 import pytest
 
 from tests import fleet
@@ -135,19 +137,20 @@ def test_a_reader_that_goes_away_ends_it_quietly(url: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_list_that_is_stopped_leaves_no_half_file(url: str, tmp_path: pathlib.Path, number: int) -> None:
-    """The old file is there, and no other."""
-    fleet.fill(url, 50_000)
+def test_a_list_that_is_stopped_leaves_no_half_file(small: str, tmp_path: pathlib.Path, number: int) -> None:
+    """The old file is there, and no other; also while the database keeps it waiting."""
     file = tmp_path / "fleet.csv"
     file.write_text("old")
-    with subprocess.Popen(
-        command("-o", str(file)), cwd=processes.ROOT, env=environ(url), stderr=subprocess.DEVNULL
-    ) as process:
-        end = time.monotonic() + SECONDS
-        while len(list(tmp_path.iterdir())) == 1 and time.monotonic() < end:
-            time.sleep(0.01)
-        process.send_signal(number)
-        assert process.wait(SECONDS) != 0
+    with contextlib.closing(psycopg2.connect(small)) as holder, holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE vm_state")  # until the connection is closed, so it cannot end before the signal
+        with subprocess.Popen(
+            command("-o", str(file)), cwd=processes.ROOT, env=environ(small), stderr=subprocess.DEVNULL
+        ) as process:
+            end = time.monotonic() + SECONDS
+            while len(list(tmp_path.iterdir())) == 1 and time.monotonic() < end:
+                time.sleep(0.01)
+            process.send_signal(number)
+            assert process.wait(SECONDS) != 0
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
 
