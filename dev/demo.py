@@ -121,7 +121,7 @@ def main() -> int:
         started = live(cluster, shop)
         end(cluster, shop, started)
         headline(
-            "9. What `python -m function publish` has sent meanwhile to whoever follows, such as a second terminal:"
+            "11. What `python -m function publish` has sent meanwhile to whoever follows, such as a second terminal:"
         )
         for line in received(ends=2):
             print(line)

@@ -33,13 +33,19 @@ class _Sink(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         data = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         changed = (data["changes"] or {}) if data["what"] == "changed" else {}
-        facts = ", ".join(f"{name} {each['old']} -> {each['new']}" for name, each in sorted(changed.items()))
-        self.lines.append(f"{self.headers['ce-type']:30}{self.headers['ce-subject']:14}{facts}")
+        facts = (f"{name} {_shown(each['old'])} > {_shown(each['new'])}" for name, each in sorted(changed.items()))
+        line = f"{self.headers['ce-type']:30}{self.headers['ce-subject']:14}{', '.join(facts)}"
+        self.lines.append(line.rstrip())
         self.send_response(204)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
         """Write no line for each request."""
+
+
+def _shown(value: object) -> object:
+    """Return a value as the tables of the demo show it."""
+    return "∅" if value is None else value
 
 
 @contextlib.contextmanager
