@@ -146,6 +146,14 @@ def test_the_order_of_a_vm_is_that_of_its_versions_whoever_committed_first(url: 
     assert [each.attributes["time"] for each in found] == sorted(each.attributes["time"] for each in found)
 
 
+def test_changes_of_one_second_come_in_the_order_of_their_versions(url: str, tables: store.Store) -> None:
+    """Those of a VM and of its instance among each other: a cluster counts the versions of both together."""
+    reader = publishing.Reader(url)
+    write(tables, machine(ADD, 10, 0), machine(UPDATE, 12, 0, cores=2), machine(DELETE, 14, 0))
+    write(tables, running(ADD, 11, 0, "n1"), running(DELETE, 13, 0, "n1"))
+    assert [what for _, what in story(reader.read())] == ["appeared", "started", "changed", "stopped", "deleted"]
+
+
 def test_a_late_version_is_a_correction_of_the_past(url: str, tables: store.Store, query: Query) -> None:
     """It is told with the changes at its place: its own, and the one after it, which is another now."""
     reader = publishing.Reader(url)

@@ -144,6 +144,7 @@ SELECT EXISTS (SELECT FROM vm_history AS h WHERE h.recorded_xid >= $1 AND h.reco
 -- version does that was altered. What vm_changes says from such a version on is different up to the first whole object
 -- after it, because flat events go on with the facts before them.
 -- A late version without a change of its own changes nothing after it, except beside a delete or a flat event.
+-- A cluster counts the versions of VMs and instances together: of one second, they tell what came first of the two.
 PREPARE tell_changes (json, bigint, bigint[], timestamptz, boolean) AS
 SELECT e.number, CASE WHEN l.corrects THEN 'corrected' ELSE c.change ->> 'what' END, f.effective_at,
        (coalesce(c.change, jsonb_build_object(
@@ -268,5 +269,5 @@ WHERE c.change IS NOT NULL OR f.corrected OR l.corrects AND (f.deleted OR f.shap
     ORDER BY r.effective_at DESC, r.version_epoch DESC, r.version_number DESC, r.version_time DESC, r.version_step DESC
     LIMIT 1
 ))
-ORDER BY f.name, f.namespace, f.cluster, f.effective_at, f.instance, f.version_epoch, f.version_number, f.version_time,
+ORDER BY f.name, f.namespace, f.cluster, f.effective_at, f.version_epoch, f.version_number, f.instance, f.version_time,
          f.version_step;
