@@ -10,20 +10,20 @@ import contextlib
 import functools
 import logging
 import logging.config
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from function import __version__, errors, events, logs, settings, tracing
 from function.clients import postgres
-from function.dead_letters import keeper, sink, table
 from function.inventory import capability as inventory
-from function.inventory import health
-from function.inventory.mapping import trimmed
 from function.inventory.storage import refusals
 from function.web import app, cloudevents, intake, routing
 
 if TYPE_CHECKING:
     from function.clients import issuer, kubernetes
+    from function.dead_letters import sink, table
+    from function.inventory import health
     from function.scaling import capability as scaling
     from function.vsphere import capability as vsphere
     from function.web import callers
@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 class Service:
     """The application (``app``), and what it holds open.
 
-    configuration: what it was built from. door: takes requests in. letters: the dead letters that are kept; None
-    without a database.
+    configuration: what it was built from. door: takes requests in.
     """
 
     def __init__(self, configuration: settings.Settings) -> None:
@@ -54,8 +53,7 @@ class Service:
         guard = _guard(configuration.callers, self._api, web) if web else None
         self.door = intake.Intake(configuration.receiver, guard)
         self._router = router
-        self.letters = _letters(configuration.dead_letters, self._database)
-        dead_letters = _sink(configuration, self.letters)
+        dead_letters = _sink(configuration, self._database)
         self.app = app.create_app(
             configuration, router, self.states, door=self.door, refused=refused, dead_letters=dead_letters
         )
@@ -66,6 +64,10 @@ class Service:
         for opened in (web, self._api, self._database, self._ledger, dead_letters, self._operations, notices):
             if opened is not None and not isinstance(opened, _Off):
                 self._open.callback(opened.close)
+
+    def letters(self) -> table.Table | None:
+        """Return the dead letters that are kept; None without a database."""
+        return _letters(self.configuration.dead_letters, self._database) if self._database else None
 
     def states(self) -> dict[str, str]:
         """Return the state of each dependency by its name: "ok", or a sentence."""
@@ -102,11 +104,31 @@ class _Off:
         return self._made().perform(prepared)
 
 
+class _Sink:
+    """What keeps dead letters, made with the first one: most processes never get any."""
+
+    def __init__(self, make: Callable[[], sink.Sink]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: sink.Sink | None = None
+
+    def __call__(self) -> sink.Sink:
+        """Return it, always the same one: it may have letters that are to be written yet."""
+        with self._lock:
+            self._made = self._made or self._make()
+            return self._made
+
+    def close(self) -> None:
+        """Write what waits."""
+        if self._made is not None:
+            self._made.close()
+
+
 class _Ledger:
     """The state of the ledger for readiness, and the count of refusals."""
 
     def __init__(self, part: settings.Ledger, db: postgres.Database) -> None:
-        self._watch = health.Watch(db, part.max_silence, own=part.cluster_name)
+        self._watch = functools.cache(functools.partial(_watch, part, db))
         self.refusals = refusals.Refusals(db, cluster=part.cluster_name)
 
     def state(self, database_state: str) -> str:
@@ -114,7 +136,7 @@ class _Ledger:
         if database_state != "ok":
             return "not known: the database cannot be used now"
         self.refusals.flush()
-        return self._watch.state()
+        return self._watch().state()
 
     def close(self) -> None:
         """Flush what was counted."""
@@ -141,15 +163,31 @@ def _trace(part: settings.Tracing) -> None:
     logs.accompany(tracer.log_fields)
 
 
-def _letters(part: settings.DeadLetters, db: postgres.Database | None) -> table.Table | None:
-    return table.Table(db, most=part.most, days=part.days) if db else None
+def _watch(part: settings.Ledger, db: postgres.Database) -> health.Watch:
+    from function.inventory import health
+
+    return health.Watch(db, part.max_silence, own=part.cluster_name)
 
 
-def _sink(configuration: settings.Settings, letters: table.Table | None) -> sink.Sink | None:
+def _letters(part: settings.DeadLetters, db: postgres.Database) -> table.Table:
+    from function.dead_letters import table
+
+    return table.Table(db, most=part.most, days=part.days)
+
+
+def _sink(configuration: settings.Settings, db: postgres.Database | None) -> _Sink | None:
     """Return what keeps the dead letters that POST /echo receives; None where none are to be kept."""
-    if letters is None or not configuration.dead_letters.most:
+    part = configuration.dead_letters
+    if db is None or not part.most:
         return None
-    return sink.Sink(keeper.Keeper(letters), trimmed.data, most=configuration.echo.max_bytes)
+
+    def make() -> sink.Sink:
+        from function.dead_letters import keeper, sink
+        from function.inventory.mapping import trimmed
+
+        return sink.Sink(keeper.Keeper(_letters(part, db)), trimmed.data, most=configuration.echo.max_bytes)
+
+    return _Sink(make)
 
 
 def _api(part: settings.Kubernetes) -> kubernetes.Kube | None:

@@ -60,11 +60,12 @@ def command(
     output.configure_logs(configuration.receiver.log_level)
     report = _Report(terminal=sys.stdout.isatty())
     with contextlib.closing(wiring.Service(configuration)) as service, contextlib.closing(report):
-        if service.letters is None:
+        letters = service.letters()
+        if letters is None:
             raise errors.Refused(postgres.NOT_CONFIGURED)
         receiver = None if dry_run else replay.Receiver(service.handle, app.status_of)
         chosen = table.Chosen(since=since, codes=codes, event_ids=event_ids)
-        done = replay.run(service.letters, chosen, receiver, report)
+        done = replay.run(letters, chosen, receiver, report)
     for line in lines(done, terminal=sys.stdout.isatty()):
         output.say(line)
     if done.error:

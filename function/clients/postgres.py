@@ -79,16 +79,11 @@ class Database:
         self._turn = threading.Lock()
         self._session: postgres_session.Session | None = None
         self._had_room_at = float("-inf")
-        self._preparations: dict[str, str] = {}
+        self._probes: list[Callable[[Cursor], object]] = []
 
-    def prepare(self, sql: str, *, probe: str) -> None:
-        """Run ``sql`` once on each connection that is opened from now on, such as PREPARE.
-
-        probe: what :meth:`state` runs to learn whether the prepared would work now; it must change nothing.
-        """
-        if sql not in self._preparations:
-            self._preparations[sql] = probe
-            self.close()
+    def probe(self, work: Callable[[Cursor], object]) -> None:
+        """Let :meth:`state` run ``work`` too, to learn whether the like would work now; it must change nothing."""
+        self._probes.append(work)
 
     def deadline(self, timeout: float | None = None) -> float:
         """Return the end of ``timeout`` seconds from now, by default of the database's, on the monotonic clock."""
@@ -165,8 +160,6 @@ class Database:
             try:
                 with session.cursor() as cursor:
                     self._check_schema(cursor)
-                    for sql in self._preparations:
-                        cursor.execute(sql)
             except BaseException:
                 session.close()
                 raise
@@ -194,8 +187,8 @@ class Database:
         [(standby, read_only)] = _SQL.run(cursor, "takes_writes")
         if standby or read_only:
             raise errors.DatabaseUnavailable(postgres_errors.STANDBY if standby else postgres_errors.READ_ONLY)
-        for probe in self._preparations.values():
-            cursor.execute(probe)
+        for probe in self._probes:
+            probe(cursor)
         if time.monotonic() - self._had_room_at > ROOM_SECONDS:
             with contextlib.suppress(psycopg2.errors.ConfigurationLimitExceeded):  # temp_file_limit
                 cursor.execute(_SQL.call("little_memory") + _SQL.ready(cursor, "take_room"))

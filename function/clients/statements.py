@@ -62,26 +62,23 @@ class Statements:
 
     by_name: Mapping[str, Statement]
 
-    @property
-    def prepare(self) -> str:
-        """What prepares all that can be prepared, once for each connection."""
-        return "\n".join(each.sql for each in self.by_name.values() if each.is_prepared)
-
     def call(self, *names: str) -> str:
         """Return what runs the statements one after the other, in one transaction if it is sent at once."""
         return " ".join(self.by_name[name].call for name in names)
 
-    def ready(self, cursor: Any, name: str) -> str:
-        """Return the call of a statement that is prepared at its first use on the cursor's connection.
+    def ready(self, cursor: Any, *names: str) -> str:
+        """Return :meth:`call` of statements, each of which is prepared at its first use on the cursor's connection.
 
-        Preparing all statements of a room at once would wait for locks on tables that are not needed yet.
+        Preparing all statements of a room at once would wait for locks on tables that are not needed yet, and a first
+        event would wait for the analysis of statements that it does not run.
         """
-        statement = self.by_name[name]
         prepared = _prepared.setdefault(cursor.connection, set())
-        if statement.is_prepared and name not in prepared:
-            cursor.execute(statement.sql)
-            prepared.add(name)
-        return statement.call
+        if not prepared.issuperset(names):
+            for name in names:
+                if name not in prepared and self.by_name[name].is_prepared:
+                    cursor.execute(self.by_name[name].sql)
+                prepared.add(name)
+        return self.call(*names)
 
     def run(self, cursor: Any, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a statement, and return its rows, if it gives any; it is prepared at its first use."""

@@ -74,7 +74,7 @@ class Table:
         parameters = {**self._limits, **_columns(_merged(letters))}
 
         def work(cursor: postgres.Cursor) -> None:
-            cursor.execute(" ".join(SQL.ready(cursor, name) for name in _KEEP), parameters)  # one transaction
+            cursor.execute(SQL.ready(cursor, *_KEEP), parameters)  # one transaction
 
         self._database.run(work, timeout=timeout)
 

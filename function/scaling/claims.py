@@ -84,7 +84,7 @@ def kept_seconds(max_age: int) -> float:
 
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
-_CLAIM = SQL.call("lock_notices", "forget_notices", "claim_notice")
+_CLAIM = ("lock_notices", "forget_notices", "claim_notice")
 
 
 class Table:
@@ -94,7 +94,7 @@ class Table:
         self._database = db
         self._kept = kept
         self._lease = lease
-        db.prepare(SQL.prepare, probe="EXECUTE mark_notice ('')")
+        db.probe(lambda cursor: SQL.run(cursor, "mark_notice", {"occurrence": ""}))
 
     def claim(self, occurrence: occurrences.Occurrence, *, throttle: int) -> Claim:
         """Claim the occurrence; raise what :meth:`postgres.Database.run` raises."""
@@ -118,7 +118,7 @@ class Table:
         }
 
         def work(cursor: postgres.Cursor) -> tuple[str, int, bool]:
-            cursor.execute(_CLAIM, parameters)
+            cursor.execute(SQL.ready(cursor, *_CLAIM), parameters)
             [row] = cursor.fetchall()
             return row
 
@@ -128,12 +128,12 @@ class Table:
     def mark(self, claim: Claim) -> None:
         """Remember that it was sent, whoever owns the claim by now."""
         parameters = {"occurrence": claim.occurrence.key}
-        self._database.run(lambda cursor: cursor.execute(SQL.call("mark_notice"), parameters))
+        self._database.run(lambda cursor: SQL.run(cursor, "mark_notice", parameters))
 
     def release(self, claim: Claim) -> None:
         """Give the claim back, if it is still ours."""
         parameters = {"occurrence": claim.occurrence.key, "claim": claim.number}
-        self._database.run(lambda cursor: cursor.execute(SQL.call("release_notice"), parameters))
+        self._database.run(lambda cursor: SQL.run(cursor, "release_notice", parameters))
 
 
 @dataclasses.dataclass(slots=True)

@@ -16,12 +16,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from function import errors, events
+from function.vsphere import producers
 
-ROUTER_TYPES = tuple(f"com.vmware.event.router/{kind}" for kind in ("event", "eventex", "extendedevent"))
-"""Types of the VMware Event Router; the event's name is in the subject."""
-SOURCE_PREFIX = "com.vmware.vsphere."
-"""What types of the VSphereSource begin with; the event's name follows, and since v0.27 a version such as .v0."""
-_SOURCE_TYPE = re.compile(rf"{re.escape(SOURCE_PREFIX)}(\w+?)(?:\.v\d+)?", re.ASCII)
+_SOURCE_TYPE = re.compile(rf"{re.escape(producers.SOURCE_PREFIX)}(\w+?)(?:\.v\d+)?", re.ASCII)
 
 MAINTAINED_MANUAL = "MAINTAINED_MANUAL"
 """Marked without limit, by us or by a person."""
@@ -117,7 +114,7 @@ def intent(event: events.Event) -> Intent | None:
 
 def name_of(event: events.Event) -> str | None:
     """Return the name of an event of vCenter; None for an event of anything else, or without a name."""
-    if event.type in ROUTER_TYPES:
+    if event.type in producers.ROUTER_TYPES:
         subject = event.attributes.get("subject")
         return subject if isinstance(subject, str) else None
     found = _SOURCE_TYPE.fullmatch(event.type)

@@ -60,13 +60,13 @@ def create_app(
     *,
     door: intake.Intake,
     refused: Callable[[], None] | None = None,
-    dead_letters: sink.Sink | None = None,
+    dead_letters: Callable[[], sink.Sink] | None = None,
 ) -> flask.Flask:
     """Build the application over a router; ``states`` returns the state of each dependency, by name.
 
     door: takes the requests in.
     refused: called for each request that is refused for what it sent; it takes no time and raises nothing.
-    dead_letters: keeps those that POST /echo receives.
+    dead_letters: returns what keeps those that POST /echo receives.
     """
     app = flask.Flask("function", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect to the path with one slash would end as a dead letter
@@ -172,7 +172,10 @@ def _printer(part: settings.Echo) -> Callable[[], echo.Echo]:
 
 
 def _echo(
-    part: settings.Echo, door: intake.Intake, printer: Callable[[], echo.Echo], dead_letters: sink.Sink | None
+    part: settings.Echo,
+    door: intake.Intake,
+    printer: Callable[[], echo.Echo],
+    dead_letters: Callable[[], sink.Sink] | None,
 ) -> tuple[str, Any, list[str]]:
     """Return the route of the echo: its path, its view and its methods."""
 
@@ -203,7 +206,7 @@ def _read(
     body: bytes,
     share: budget.Share,
     printer: echo.Echo | None,
-    dead_letters: sink.Sink | None = None,
+    dead_letters: Callable[[], sink.Sink] | None = None,
 ) -> Sequence[events.Event]:
     """Return the request's events, printed where there is a printer, as is a body that holds none."""
     is_large = len(body) > AT_ONCE_BYTES
@@ -216,14 +219,14 @@ def _read(
             attributes = _attributes(environ)
             line = printer.other(body, attributes, environ.get("CONTENT_TYPE") or "", str(exc), is_large=is_large)
             if dead_letters:
-                dead_letters.body(attributes, line)
+                dead_letters().body(attributes, line)
         raise
     tracing.tracer().events(batch)
     if printer:
         is_large = len(body) > AT_ONCE_BYTES * len(batch)
         printed = [(event, printer.event(event, is_large=is_large)) for event in turns.shared(batch)]
         if dead_letters:
-            dead_letters.events(printed)
+            dead_letters().events(printed)
     return batch
 
 

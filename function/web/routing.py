@@ -14,7 +14,7 @@ import msgspec
 
 from function import errors, events, turns
 from function.inventory.mapping import shapes, vm
-from function.vsphere import maintenance
+from function.vsphere import producers
 from function.web import cloudevents
 
 NOT_FOR_US = "ignored"
@@ -37,10 +37,10 @@ KINDS = {
 }
 """Kubernetes objects by their kind, whatever their API group; the capability checks that."""
 
-NAMED = dict.fromkeys(maintenance.ROUTER_TYPES, "vsphere")
+NAMED = dict.fromkeys(producers.ROUTER_TYPES, "vsphere")
 """CloudEvents whose type alone says which capability decides about them."""
 
-PREFIXES = {maintenance.SOURCE_PREFIX: "vsphere"}
+PREFIXES = {producers.SOURCE_PREFIX: "vsphere"}
 """The same, by what the type begins with."""
 
 TYPES = {

@@ -260,8 +260,8 @@ def test_a_version_that_is_on_its_way_is_waited_for(url: str, tables: store.Stor
     late = machine(UPDATE, 2, 55, cores=2)
     with contextlib.closing(conftest.session(url)) as writer, concurrent.futures.ThreadPoolExecutor() as pool:
         cursor = writer.cursor()
-        cursor.execute(store.SQL.prepare)
-        cursor.execute("BEGIN;" + store.MERGE_MACHINES, {"rows": f"[{late.payload.decode()}]", "lists": True})
+        merge = store.SQL.ready(cursor, *store.MERGE_MACHINES)
+        cursor.execute("BEGIN;" + merge, {"rows": f"[{late.payload.decode()}]", "lists": True})
         pruned = pool.submit(prune, url)
         while query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
             assert not pruned.done()

@@ -241,7 +241,7 @@ def test_what_is_plainly_newer_of_a_known_machine_is_appended(
     rows = {"rows": f"[{change.payload.decode()}]", "lists": True}
 
     def append(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
-        cursor.execute(store.APPEND_INSTANCES, rows)
+        cursor.execute(store.SQL.ready(cursor, *store.APPEND_INSTANCES), rows)
         return cursor.fetchall()
 
     assert (len(db.run(append)), ledger(query) != kept) == (int(appended), appended)

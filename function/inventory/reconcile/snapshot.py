@@ -242,8 +242,7 @@ class Snapshot:
         for wait in LOCK_WAITS:
             try:
                 with deadline.within(STATEMENT_SECONDS + 1), self._open().cursor(lock_wait=wait) as cursor:
-                    call = " ".join([SQL.ready(cursor, name) for name in names])
-                    cursor.execute(call, {"cluster": self._cluster, **parameters})
+                    cursor.execute(SQL.ready(cursor, *names), {"cluster": self._cluster, **parameters})
                     return cursor.fetchall() if cursor.description else []
             except (postgres_errors.Conflict, errors.Locked):
                 time.sleep(LOCK_PAUSE)

@@ -43,19 +43,22 @@ class Outcome(enum.Enum):
 
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql", "machines", "instances", "runtime", "writers", "locks")
-APPEND_MACHINES = SQL.call("append_machines")
-APPEND_INSTANCES = SQL.call("append_instances")
-MERGE_MACHINES = SQL.call("lock_machines", "merge_machines", "outcomes_machines")
-MERGE_INSTANCES = SQL.call(
-    "lock_instances", "merge_instances", "remember_instances", "lock_shown", "show_instances", "outcomes_instances"
+APPEND_MACHINES = ("append_machines",)
+APPEND_INSTANCES = ("append_instances",)
+MERGE_MACHINES = ("lock_machines", "merge_machines", "outcomes_machines")
+MERGE_INSTANCES = (
+    "lock_instances",
+    "merge_instances",
+    "remember_instances",
+    "lock_shown",
+    "show_instances",
+    "outcomes_instances",
 )
-ALONE = SQL.call("alone")
-_TOGETHER = SQL.call("together")
-_NOT_FREE_MACHINES = SQL.call("together", "reach_tables", "not_free_machines")
-_NOT_FREE_INSTANCES = SQL.call("together", "reach_tables", "not_free_instances")
-_ALL = _TOGETHER + APPEND_MACHINES + APPEND_INSTANCES + MERGE_MACHINES + MERGE_INSTANCES
-_PROBE = _ALL % {"rows": "'[]'", "lists": "true"}
-"""An empty batch: it needs the tables and the rights that any batch needs."""
+_TOGETHER = ("together",)
+_NOTED = ("note_events",)
+_NOT_FREE_MACHINES = ("together", "reach_tables", "not_free_machines")
+_NOT_FREE_INSTANCES = ("together", "reach_tables", "not_free_instances")
+_ALL = (*_TOGETHER, *APPEND_MACHINES, *APPEND_INSTANCES, *MERGE_MACHINES, *MERGE_INSTANCES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Store:
     def __init__(self, db: postgres.Database) -> None:
         self._database = db
         self._writer = uuid.uuid4().hex
-        db.prepare(SQL.prepare, probe=_PROBE)
+        db.probe(_write_nothing)
 
     def write(
         self,
@@ -138,12 +141,12 @@ class Store:
         not_free = self._not_free(_NOT_FREE_INSTANCES)
         return shared_write.Table(self.write_instances, not_free, lambda change: change.key, "vm_runtime")
 
-    def _not_free(self, sql: str) -> Callable[..., dict[Hashable, bool]]:
+    def _not_free(self, names: Sequence[str]) -> Callable[..., dict[Hashable, bool]]:
         """Return what returns the keys of the changes whose rows cannot be locked now, and whether they are locked."""
 
         def not_free(changes: Sequence[versions.Change], timeout: float, *, lock_wait: float) -> dict[Hashable, bool]:
             def work(cursor: postgres.Cursor) -> dict[Hashable, bool]:
-                cursor.execute(sql, {"rows": _json(changes)})
+                cursor.execute(SQL.ready(cursor, *names), {"rows": _json(changes)})
                 return {row[:-1]: row[-1] for row in cursor.fetchall()}
 
             return self._database.run(work, timeout=timeout, lock_wait=lock_wait)
@@ -162,8 +165,8 @@ class Store:
         self, statement: str, kind: type[AnyRow], cluster: str, namespace: str, name: str
     ) -> Known[AnyRow] | None:
         def work(cursor: postgres.Cursor) -> tuple[Any, ...] | None:
-            cursor.execute(SQL.call(statement), {"cluster": cluster, "namespace": namespace, "name": name})
-            return cursor.fetchone()
+            found = SQL.run(cursor, statement, {"cluster": cluster, "namespace": namespace, "name": name})
+            return found[0] if found else None
 
         found = self._database.run(work)
         return None if found is None else Known(msgspec.json.decode(found[0], type=kind), *found[1:])
@@ -175,28 +178,32 @@ class Store:
         """
 
         def work(cursor: postgres.Cursor) -> None:
-            cursor.execute(SQL.call("count_unshown"), {"rows": rows})
-            if cursor.fetchone() != (0,):
-                cursor.execute(SQL.call("alone", "show_instances"), {"rows": rows})
+            if SQL.run(cursor, "count_unshown", {"rows": rows}) != [(0,)]:
+                cursor.execute(SQL.ready(cursor, "alone", "show_instances"), {"rows": rows})
 
         self._database.run(work, until=waits.until, lock_wait=waits.lock)
 
     def _run(
-        self, sql: str, changes: Sequence[versions.Change], waits: _Waits, *, kind: str | None, listed: bool
+        self, names: Sequence[str], changes: Sequence[versions.Change], waits: _Waits, *, kind: str | None, listed: bool
     ) -> list[tuple[Any, ...]]:
         """Run one transaction over some changes; note that events of ``kind`` were heard, where there is one."""
         parameters: dict[str, Any] = {"rows": _json(changes), "lists": not listed}
-        noted = ""
+        noted: Sequence[str] = ()
         if kind is not None and not listed:
-            noted = SQL.call("note_events")
+            noted = _NOTED
             clusters = sorted({change.key[0] for change in changes})
             parameters |= {"writer": self._writer, "clusters": clusters, "kind": kind}
 
         def work(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
-            cursor.execute(_TOGETHER + noted + sql, parameters)
+            cursor.execute(SQL.ready(cursor, *_TOGETHER, *noted, *names), parameters)
             return cursor.fetchall()
 
         return self._database.run(work, until=waits.until, lock_wait=waits.lock)
+
+
+def _write_nothing(cursor: postgres.Cursor) -> None:
+    """Write an empty batch: it needs the tables and the rights that any batch needs."""
+    cursor.execute(SQL.ready(cursor, *_ALL), {"rows": "[]", "lists": True})
 
 
 def _newest(changes: Sequence[versions.Change]) -> list[versions.Change]:
