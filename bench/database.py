@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
 import psycopg2
@@ -27,6 +28,17 @@ FILLING = {
 """The settings of a server that is filled with a long history; and before, of one that is asked for it."""
 LARGE = "fleet"
 """The database that is filled; the other is Postgres' own."""
+
+
+@contextlib.contextmanager
+def folder(kept: pathlib.Path | None) -> Iterator[pathlib.Path]:
+    """Yield the folder of ``--keep``, made where it is missing; else one that is removed at the end."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="vmledger-bench-") as made:
+        yield pathlib.Path(made)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,8 @@ import pathlib
 import shutil
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
@@ -73,19 +72,9 @@ def main() -> int:
         machines=arguments.machines,
         instance_versions=INSTANCE_VERSIONS,
     )
-    with _folder(arguments.keep) as folder:
+    with database.folder(arguments.keep) as folder:
         report.save(_run(folder, filled, Progress()), arguments.json, BARS)
     return 0
-
-
-@contextlib.contextmanager
-def _folder(kept: pathlib.Path | None) -> Iterator[pathlib.Path]:
-    if kept is not None:
-        kept.mkdir(parents=True, exist_ok=True)
-        yield kept.resolve()
-        return
-    with tempfile.TemporaryDirectory(prefix="vmledger-bench-") as folder:
-        yield pathlib.Path(folder)
 
 
 def _run(folder: pathlib.Path, filled: history.History, progress: Progress) -> dict[str, Any]:

@@ -7,31 +7,31 @@ each view with other words each time. Then the same load runs without anybody wh
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
+import json
 import os
 import pathlib
 import random
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import psycopg2
 
-from bench import bars, fleet, load, machine, report, requests, servers
+from bench import bars, database, fleet, history, load, machine, report, requests, servers
 from bench.progress import Progress
-from dev import embedded_postgres
 
 JSON = pathlib.Path(__file__).parent / "results" / "page.json"
 MONTHS = 12
 CONNECTIONS = 64
 LOADED = 1000
 """VMs that the events are about."""
+FULL = "filled-in.json"
+"""The file in the kept folder that says what was filled in."""
 PAUSE = 0.2
 """Seconds between a person's questions."""
 BARS = (
@@ -56,9 +56,23 @@ VARYING = {
     "node": "'node-' || number %% 400",
     "guest_os": "(ARRAY['Fedora Linux 41', 'Red Hat Enterprise Linux 9.4', 'Windows Server 2022'])[1 + number %% 3]",
     "ip_addresses": "ARRAY['10.' || number / 65536 || '.' || number / 256 %% 256 || '.' || number %% 256]",
+    "deleted_at": "CASE WHEN number %% 97 = 0 AND version %% 10 = 5 THEN at END",
     "labels": "jsonb_build_object('app', 'app-' || number %% 40, 'team', 'team-' || number %% 250, 'env', 'prod')",
 }
-"""A fleet of 8 clusters, 250 namespaces and 400 nodes."""
+"""A fleet of 8 clusters, 250 namespaces and 400 nodes; of each hundredth VM, each tenth version is a delete."""
+DAYS = """
+    WITH days AS (
+        SELECT day::date FROM generate_series(current_date - 365, current_date, interval '1 day') AS day
+    ), filled AS (
+        INSERT INTO fleet_days_filled SELECT day, now() FROM days
+    ), parts AS MATERIALIZED (
+        SELECT cluster, namespace, guest_os, count(*), count(*) FILTER (WHERE phase = 'Running') AS running,
+               sum(vcpus) AS vcpus, sum(memory_bytes) AS memory, sum(disk_bytes) AS disk
+        FROM virtual_machines
+        GROUP BY 1, 2, 3
+    )
+    INSERT INTO fleet_days SELECT days.day, parts.* FROM days CROSS JOIN parts
+"""
 Address = Callable[[random.Random], str]
 
 
@@ -68,23 +82,21 @@ def main() -> int:
     parser.add_argument("--machines", type=int, default=fleet.MACHINES, help=f"VMs ({fleet.MACHINES:,})")
     parser.add_argument("--versions", type=int, default=fleet.VERSIONS, help=f"versions of each ({fleet.VERSIONS})")
     parser.add_argument("--seconds", type=float, default=60, help="of each measurement (60)")
+    parser.add_argument("--keep", type=pathlib.Path, help="a folder that keeps what is filled in, and is used again")
     parser.add_argument("--json", type=pathlib.Path, default=JSON, help="the file for the figures")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="vmledger-bench-") as folder:
-        kept = _run(
-            pathlib.Path(folder), fleet.Size(arguments.machines, arguments.versions, VARYING), arguments.seconds
-        )
+    size = fleet.Size(arguments.machines, arguments.versions, VARYING)
+    with database.folder(arguments.keep) as folder:
+        kept = _run(folder, size, arguments.seconds)
     report.save(kept, arguments.json, BARS)
     return 0
 
 
 def _run(folder: pathlib.Path, size: fleet.Size, seconds: float) -> dict[str, Any]:
     progress = Progress()
-    with _server(folder, fleet.SETTINGS) as url:
-        progress.say(f"filling in {size.machines:,} VMs with {size.machines * size.versions:,} rows of history")
+    _fill(folder, size, progress)
+    with database.set_for(folder, database.SERVING) as url:
         servers.migrate(url)
-        fleet.fill(url, MONTHS, size)
-    with _server(folder, {"shared_buffers": "512MB"}) as url:
         about = machine.describe(url)
         found = _measure(url, addresses(url, size), seconds, progress)
     progress.say()
@@ -93,15 +105,32 @@ def _run(folder: pathlib.Path, size: fleet.Size, seconds: float) -> dict[str, An
     return {"text": text, **found, "machine": about, "machines": size.machines, "versions": size.versions}
 
 
-@contextlib.contextmanager
-def _server(folder: pathlib.Path, settings: dict[str, str]) -> Iterator[str]:
-    server = embedded_postgres.Postgres(folder, settings=settings)
-    server.start()
-    try:
-        yield server.url()
-    finally:
-        server.stop()
-        os.sync()
+def _fill(folder: pathlib.Path, size: fleet.Size, progress: Progress) -> None:
+    """Fill the ledger, unless the folder has it."""
+    mark, filled = folder / FULL, {"machines": size.machines, "versions": size.versions}
+    if mark.exists():
+        if (has := json.loads(mark.read_text())) != filled:
+            raise SystemExit(f"{folder} has {has}: give another folder to --keep")
+        return
+    with database.set_for(folder, fleet.SETTINGS) as url:
+        progress.say(f"filling in {size.machines:,} VMs with {size.machines * size.versions:,} rows of history")
+        servers.migrate(url)
+        fleet.fill(url, MONTHS, size)
+        progress.say("filling in the days of a year")
+        _fill_days(url)
+    mark.write_text(json.dumps(filled))
+
+
+def _fill_days(url: str) -> None:
+    """Fill the days of the last year as if the fleet had been as large on each; a prune would compute each for minutes.
+
+    The year ends today, whenever the events were, because that is the year that the page shows.
+    """
+    with history.cursor_of(url) as cursor:
+        cursor.execute("TRUNCATE fleet_days, fleet_days_filled")  # the migration computed today's
+        cursor.execute(DAYS)
+        cursor.execute("UPDATE fleet_days_looked SET looked_until = now()")
+        cursor.execute("VACUUM (ANALYZE) fleet_days")
 
 
 def addresses(url: str, size: fleet.Size) -> dict[str, Address]:

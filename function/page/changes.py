@@ -1,6 +1,6 @@
 """What changed, newest first: in the whole fleet or of one VM, and the same as an Atom feed.
 
-A page looks at some versions only: it begins with the newest minute and looks further back in growing steps, so it
+A page looks at some versions only: it begins with the newest second and looks further back in growing steps, so it
 costs as much in a long history as in a short one. Where a filter passes so little that much would have to be read, the
 page ends early, says how far it has looked, and its next page goes on from there.
 """
@@ -26,11 +26,13 @@ BATCH = 60
 """Keys whose changes are made at once: most versions of KubeVirt change nothing."""
 FEW = 50
 """VMs of a namespace that is read VM by VM."""
-SECONDS, MOST_SECONDS = 0.1, 0.4
+LOOKED = 2000
+"""Versions that are compared at once with those before them."""
+SECONDS, MOST_SECONDS = 0.06, 0.1
 """After so long a page looks no further back; the second is for one on which nothing is yet."""
-FIRST_STEP = datetime.timedelta(minutes=1)
-GROWTH, SLOW_GROWTH, SLOW = 16, 4, 0.03
-"""By how much the next step is longer, and by how much after one that took so many seconds."""
+FIRST_STEP = datetime.timedelta(seconds=1)
+GROWTH, STEP_SECONDS, PLAN_SECONDS = 8, 0.03, 0.006
+"""By how much a step is longer than the one before it, at most: so that it takes so many seconds beside its plan."""
 LONGEST = datetime.timedelta(days=3650)
 EARLIEST = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)
 KINDS = ("appeared", "changed", "started", "moved", "stopped", "deleted", "recreated", "returned")
@@ -197,16 +199,21 @@ class _Keys:
         since = max(self._asked.since, self._floor(self.upto[0]))
         names = ("upto_time", "upto_cluster", "upto_namespace", "upto_name")
         known = {**self._asked.parameters(), "since": since, "most": BATCH, **dict(zip(names, self.upto, strict=True))}
-        known["until"] = min(self._asked.until, self.upto[0])
-        keys: list[Key] = database.SQL.run(self._cursor, self._statement, known)
-        if len(keys) == BATCH:
-            self.upto = keys[-1]
-        elif since <= max(self._asked.since, EARLIEST):
-            self.upto = None
+        known |= {"until": min(self._asked.until, self.upto[0]), "looked": LOOKED}
+        found = database.SQL.run(self._cursor, self._statement, known)
+        is_full = len(found) == BATCH or bool(found and found[-1][4])
+        self._pace(time.monotonic() - began, is_full=is_full)
+        if is_full:
+            self.upto = found[-1][:4]
         else:
-            self.upto = (since, "", "", "")
-            self._step *= SLOW_GROWTH if time.monotonic() - began > SLOW else GROWTH
-        return list(dict.fromkeys(keys))
+            self.upto = None if since <= max(self._asked.since, EARLIEST) else (since, "", "", "")
+        return list(dict.fromkeys(row[:4] for row in found if not row[5]))
+
+    def _pace(self, seconds: float, *, is_full: bool) -> None:
+        """Choose the next step by what the one before it took; is_full: it holds more than was read of it."""
+        if self._step < LONGEST:
+            growth = STEP_SECONDS / max(seconds - PLAN_SECONDS, 0.001)
+            self._step = max(FIRST_STEP, self._step * min(growth, 1 if is_full else GROWTH))
 
     def _floor(self, upper: datetime.datetime) -> datetime.datetime:
         """Return from when on the next batch looks: all, once a step is longer than a history can be."""

@@ -1,33 +1,44 @@
 -- What changed. vm_changes looks the version before each version up, so first the keys of the newest versions are
 -- found, as many as a page needs, and then only their changes are made.
 
--- recent_keys (since, until, cluster, namespace, name, gone, upto_time, upto_cluster, upto_namespace, upto_name, most)
+-- recent_keys (since, until, cluster, namespace, name, gone, upto_time, upto_cluster, upto_namespace, upto_name, most,
+-- looked)
 -- Returns where versions begin that were in force and may differ from the version before them, newest first: the time
 -- and the VM; from since up to until. The filters are NULL where they are not asked. gone: versions that are deletes
--- alone. upto: only keys below that one.
+-- alone. upto: only keys below that one. looked: how many versions are compared; the last of them is returned in any
+-- case, as is_last, and is_silent where it repeats the one before it.
 -- The time is found by an index that summarizes blocks, or by the name; all keys of the time are sorted before the
--- first is compared. Flat versions are not compared here.
-PREPARE recent_keys (timestamptz, timestamptz, text, text, text, boolean, timestamptz, text, text, text, integer) AS
-SELECT k.effective_at, k.cluster, k.namespace, k.name
+-- first is compared. What repeats a flat version whole may still tell something new: vm_changes says so.
+PREPARE recent_keys (
+    timestamptz, timestamptz, text, text, text, boolean, timestamptz, text, text, text, integer, integer
+) AS
+SELECT k.effective_at, k.cluster, k.namespace, k.name, k.number = $12 AS is_last, s.silent IS true AS is_silent
 FROM (
-    SELECT h.effective_at, h.cluster, h.namespace, h.name, NULL AS owner_uid
-    FROM vm_history AS h
-    WHERE h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
-      AND ($3 IS NULL OR h.cluster = $3) AND ($4 IS NULL OR h.namespace = $4) AND ($5 IS NULL OR h.name = $5)
-      AND (NOT $6 OR h.deleted_at IS NOT NULL)
-      AND (h.effective_at, h.cluster, h.namespace, h.name) < ($7, $8, $9, $10)
-    UNION ALL
-    SELECT h.effective_at, h.cluster, h.namespace, h.name, h.owner_uid
-    FROM vm_runtime_history AS h
-    WHERE h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
-      AND ($3 IS NULL OR h.cluster = $3) AND ($4 IS NULL OR h.namespace = $4) AND ($5 IS NULL OR h.name = $5)
-      AND (NOT $6 OR h.deleted_at IS NOT NULL)
-      AND (h.effective_at, h.cluster, h.namespace, h.name) < ($7, $8, $9, $10)
-    ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC
+    SELECT h.*, row_number() OVER (
+        ORDER BY h.effective_at DESC, h.cluster DESC, h.namespace DESC, h.name DESC
+    ) AS number
+    FROM (
+        SELECT h.effective_at, h.cluster, h.namespace, h.name, NULL AS owner_uid
+        FROM vm_history AS h
+        WHERE h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
+          AND ($3 IS NULL OR h.cluster = $3) AND ($4 IS NULL OR h.namespace = $4) AND ($5 IS NULL OR h.name = $5)
+          AND (NOT $6 OR h.deleted_at IS NOT NULL)
+          AND (h.effective_at, h.cluster, h.namespace, h.name) < ($7, $8, $9, $10)
+        UNION ALL
+        SELECT h.effective_at, h.cluster, h.namespace, h.name, h.owner_uid
+        FROM vm_runtime_history AS h
+        WHERE h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
+          AND ($3 IS NULL OR h.cluster = $3) AND ($4 IS NULL OR h.namespace = $4) AND ($5 IS NULL OR h.name = $5)
+          AND (NOT $6 OR h.deleted_at IS NOT NULL)
+          AND (h.effective_at, h.cluster, h.namespace, h.name) < ($7, $8, $9, $10)
+        ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC
+        LIMIT $12
+    ) AS h
     OFFSET 0
 ) AS k
 LEFT JOIN LATERAL (
-    SELECT v.shape > 0 AND f.facts IS NOT DISTINCT FROM lag(f.facts) OVER times AND lag(1) OVER times = 1 AS silent
+    SELECT f.facts IS NOT DISTINCT FROM lag(f.facts) OVER times AND (v.shape = 0 OR lag(v.shape) OVER times > 0)
+               AND lag(1) OVER times = 1 AS silent
     FROM (
         SELECT * FROM vm_history AS h
         WHERE k.owner_uid IS NULL AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
@@ -56,7 +67,8 @@ LEFT JOIN LATERAL (
     WINDOW times AS (ORDER BY v.effective_at)
     ORDER BY v.effective_at DESC LIMIT 1
 ) AS instance ON true
-WHERE coalesce(machine.silent, instance.silent) IS NOT true
+CROSS JOIN LATERAL (SELECT coalesce(machine.silent, instance.silent)) AS s (silent)
+WHERE s.silent IS NOT true OR k.number = $12
 ORDER BY k.effective_at DESC, k.cluster DESC, k.namespace DESC, k.name DESC
 LIMIT $11;
 
@@ -71,7 +83,7 @@ FROM (
 -- few_keys (since, until, cluster, namespace, gone, upto_time, upto_cluster, upto_namespace, upto_name, most)
 -- Returns the same as recent_keys of a namespace with few VMs: VM by VM, so that a quiet one is found at once.
 PREPARE few_keys (timestamptz, timestamptz, text, text, boolean, timestamptz, text, text, text, integer) AS
-SELECT DISTINCT h.effective_at, s.cluster, s.namespace, s.name
+SELECT DISTINCT h.effective_at, s.cluster, s.namespace, s.name, false AS is_last, false AS is_silent
 FROM vm_state AS s
 CROSS JOIN LATERAL (
     (SELECT h.effective_at FROM vm_history AS h
