@@ -1,6 +1,7 @@
 """``make bench-growth``: what a million VMs cost, with their instances and 20 million versions of both.
 
-Filling takes minutes; ``--keep`` keeps what was filled in, and uses it again.
+Filling takes minutes; ``--keep`` keeps what was filled in, and uses it again. ``--fill`` only fills, so that a quiet
+machine can measure later.
 """
 
 from __future__ import annotations
@@ -64,8 +65,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description="Measure what very many VMs cost.")
     parser.add_argument("--machines", type=int, default=MACHINES, help=f"how many ({MACHINES:,})")
     parser.add_argument("--keep", type=pathlib.Path, help="a folder that keeps what is filled in, and is used again")
+    parser.add_argument("--fill", action="store_true", help="only fill the folder of --keep; measure another time")
     parser.add_argument("--json", type=pathlib.Path, default=JSON, help="the file for the figures")
     arguments = parser.parse_args()
+    if arguments.fill and arguments.keep is None:
+        parser.error("--fill needs --keep: the folder that is measured later")
     filled = history.History(
         arguments.machines * VERSIONS,
         datetime.datetime.now(datetime.UTC),
@@ -73,6 +77,9 @@ def main() -> int:
         instance_versions=INSTANCE_VERSIONS,
     )
     with database.folder(arguments.keep) as folder:
+        if arguments.fill:
+            _fill(folder, filled, Progress())
+            return 0
         report.save(_run(folder, filled, Progress()), arguments.json, BARS)
     return 0
 
