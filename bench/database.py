@@ -43,13 +43,16 @@ def folder(kept: pathlib.Path | None) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def running(
-    folder: pathlib.Path, progress: Progress, months: int | None = None
+    folder: pathlib.Path, progress: Progress, months: int | None = None, settings: dict[str, str] | None = None
 ) -> Iterator[embedded_postgres.Postgres]:
-    """Run a server with a migrated database, and a large one whose history is spread over ``months``, if any."""
+    """Run a server with a migrated database, and a large one whose history is spread over ``months``, if any.
+
+    settings: the server's, where they are not as they come.
+    """
     progress.say("starting Postgres")
     if months is not None:
         _fill(folder, progress, months)
-    server = embedded_postgres.Postgres(folder)
+    server = embedded_postgres.Postgres(folder, settings=settings)
     server.start()
     try:
         servers.migrate(server.url())
