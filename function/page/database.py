@@ -28,6 +28,8 @@ NEEDS = postgres_session.Needs(
         "default_transaction_read_only": "on",
         # A filter that is not asked for is a NULL among the parameters: planned with it, the condition is gone.
         "plan_cache_mode": "force_custom_plan",
+        # The facets of 100,000 VMs are counted in memory, which takes half the time.
+        "work_mem": "32MB",
         # A second process that computes takes the receiver's core.
         "max_parallel_workers_per_gather": "0",
     },

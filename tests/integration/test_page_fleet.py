@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import html
 import re
@@ -189,6 +190,28 @@ def test_the_past_shows_what_lived_then(ask: Client, query: Query) -> None:
     assert "This is the past: the ledger as it was at 2026-11-10 08:00:00 UTC" in page.text(reply)
     assert f"at={urllib.parse.quote(moment)}" in (link(reply, "next") or "")
     assert "This is the past" not in page.text(ask.get("/"))
+
+
+@pytest.mark.parametrize("asked", ["", "sort=-cluster", "q=web", "namespace=ci&namespace=shop&sort=-cluster"])
+def test_the_past_is_the_same_from_stretch_to_stretch(asked: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As read at once: from the beginning and from the middle on, also where few of a stretch lived or pass."""
+    monkeypatch.setattr(view, "STRETCH", 1)
+    monkeypatch.setattr(view, "GROWTH", 1)
+    at, parsed = datetime.datetime(2026, 11, 10, 8, tzinfo=datetime.UTC), question.Query.parsed(asked)
+    wanted, order = filters.Filter.parsed(parsed), filters.Order.parsed(parsed)
+    reader = database.Reader({"dsn": url})
+
+    def read(order: filters.Order, most: int | None) -> list[tuple[str, str, str]]:
+        found = reader.read(lambda cursor: view.listed(cursor, wanted, order, at=at, most=most))
+        return [(row["cluster"], row["namespace"], row["name"]) for row in found]
+
+    every = read(order, None)
+    assert len(every) > 20
+    assert [read(order, most) for most in (1, 7, len(every) + 1)] == [every[:1], every[:7], every]
+    middle = dataclasses.replace(order, key=("", 0, *every[9]))
+    assert read(middle, 7) == every[10:17]
+    assert read(dataclasses.replace(middle, backwards=True), 5) == every[8:3:-1]
+    reader.close()
 
 
 def test_what_is_not_known_is_refused(ask: Client) -> None:

@@ -1,19 +1,37 @@
 -- The fleet as it was: what fleet.sql has, of the VMs that lived at a moment.
 
+-- end_of_stretch (down, after_cluster, after_namespace, after_name, machines)
+-- Returns the VM that is so many after another one, or after the beginning, by cluster, namespace and name; no row
+-- where fewer are left.
+PREPARE end_of_stretch (boolean, text, text, text, integer) AS
+SELECT s.cluster, s.namespace, s.name
+FROM vm_state AS s
+WHERE CASE
+    WHEN $4 IS NULL THEN true
+    WHEN $1 THEN (s.cluster, s.namespace, s.name) < ($2, $3, $4)
+    ELSE (s.cluster, s.namespace, s.name) > ($2, $3, $4)
+END
+ORDER BY CASE WHEN NOT $1 THEN s.cluster END, CASE WHEN $1 THEN s.cluster END DESC,
+         CASE WHEN NOT $1 THEN s.namespace END, CASE WHEN $1 THEN s.namespace END DESC,
+         CASE WHEN NOT $1 THEN s.name END, CASE WHEN $1 THEN s.name END DESC
+OFFSET $5 - 1 LIMIT 1;
+
 -- list_past_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
 -- words, name_words, namespace_words, node_words, address_words, labels, label_keys,
--- sort, down, missing_text, missing_number, after_text, after_number, after_cluster, after_namespace, after_name, most)
--- As list_fleet, of the VMs that lived at a moment.
+-- sort, down, missing_text, missing_number, after_text, after_number, after_cluster, after_namespace, after_name,
+-- last_cluster, last_namespace, last_name, most)
+-- As list_fleet, of the VMs that lived at a moment; last: none beyond that one, in the order by cluster.
 PREPARE list_past_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
-    text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, integer
+    text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, text, text, text, integer
 ) AS
 WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
            $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
            $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys,
            $16 AS sort, $17 AS down, $18 AS missing_text, $19 AS missing_number,
-           $20 AS after_text, $21 AS after_number, $22 AS after_cluster, $23 AS after_namespace, $24 AS after_name
+           $20 AS after_text, $21 AS after_number, $22 AS after_cluster, $23 AS after_namespace, $24 AS after_name,
+           $25 AS last_cluster, $26 AS last_namespace, $27 AS last_name
 ), found AS NOT MATERIALIZED (
     SELECT v.*,
            CASE asked.sort
@@ -70,13 +88,18 @@ WHERE CASE
     ELSE (v.text_key, v.number_key, v.cluster, v.namespace, v.name) > (
             asked.after_text, asked.after_number, asked.after_cluster, asked.after_namespace, asked.after_name
         )
+END AND CASE
+    WHEN asked.last_name IS NULL THEN true
+    WHEN asked.down
+        THEN (v.cluster, v.namespace, v.name) >= (asked.last_cluster, asked.last_namespace, asked.last_name)
+    ELSE (v.cluster, v.namespace, v.name) <= (asked.last_cluster, asked.last_namespace, asked.last_name)
 END
 ORDER BY CASE WHEN NOT asked.down THEN v.text_key END, CASE WHEN asked.down THEN v.text_key END DESC,
          CASE WHEN NOT asked.down THEN v.number_key END, CASE WHEN asked.down THEN v.number_key END DESC,
          CASE WHEN NOT asked.down THEN v.cluster END, CASE WHEN asked.down THEN v.cluster END DESC,
          CASE WHEN NOT asked.down THEN v.namespace END, CASE WHEN asked.down THEN v.namespace END DESC,
          CASE WHEN NOT asked.down THEN v.name END, CASE WHEN asked.down THEN v.name END DESC
-LIMIT $25;
+LIMIT $28;
 
 -- count_past_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
 -- words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
