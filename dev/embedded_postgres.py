@@ -119,6 +119,11 @@ class Postgres:
         """Whether the server was started and not ended by us."""
         return self._process is not None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server was started and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def freeze(self) -> None:
         """Stop all of the server's processes in their tracks; connections stay open and nothing answers."""
         self._signal_all(signal.SIGSTOP)

@@ -22,6 +22,8 @@ from dev import embedded_postgres
 ROLE = "vmledger"
 READ_ROLE = "vmledger_page"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+AFTERMATH_SECONDS = 1
+"""How long a server's backends may take to see that it has ended; until then no other one starts."""
 
 
 def main() -> int:
@@ -111,6 +113,10 @@ def _serve(server: embedded_postgres.Postgres, port: int, page_port: int) -> int
             for process in (receiver, page):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(0.5)
+            if server.ended:
+                print("the embedded Postgres has ended: starting it again", flush=True)
+                time.sleep(AFTERMATH_SECONDS)
+                server.start()
 
 
 @contextlib.contextmanager
