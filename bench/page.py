@@ -1,6 +1,7 @@
 """``python -m bench.page``: how fast the page answers over a large ledger, and what that costs the receiver beside it.
 
-A receiver is loaded at half of its highest load. Meanwhile one person asks for views, one after the other with a pause;
+First a receiver is loaded with and without the indexes that the page reads by: what they cost each event.
+Then it is loaded at half of its highest load. Meanwhile one person asks for views, one after the other with a pause;
 each view with other words each time. Then the same load runs without anybody who asks.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 
 import psycopg2
 
-from bench import bars, database, fleet, history, load, machine, report, requests, servers
+from bench import bars, database, fleet, history, indexes, load, machine, report, requests, servers
 from bench.progress import Progress
 
 JSON = pathlib.Path(__file__).parent / "results" / "page.json"
@@ -32,6 +33,7 @@ LOADED = 1000
 """VMs that the events are about."""
 FULL = "filled-in.json"
 """The file in the kept folder that says what was filled in."""
+INDEX_SECONDS = 5
 PAUSE = 0.2
 """Seconds between a person's questions."""
 BARS = (
@@ -223,18 +225,20 @@ def _measure(url: str, views: Mapping[str, Address], seconds: float, progress: P
         rate = highest.rate / 2
         start = highest.numbers.stop
 
-        def half() -> load.Result:
+        def half(seconds: float) -> load.Result:
             nonlocal start
             found = load.run(receiver.port, render, connections=CONNECTIONS, seconds=seconds, rate=rate, start=start)
             start = found.numbers.stop
             return found
 
+        progress.say("half of it, with and without the page's indexes")
+        costs = indexes.measure(url, receiver, lambda: half(INDEX_SECONDS))
         progress.say("half of it, without the page")
-        without = half()
+        without = half(seconds)
         progress.say("and with a person who asks")
         with Person(asked.port, views) as person:
-            beside = half()
-    return _found(person, rate, without, beside)
+            beside = half(seconds)
+    return {**_found(person, rate, without, beside), "indexes": costs}
 
 
 def _found(person: Person, rate: float, without: load.Result, beside: load.Result) -> dict[str, Any]:
@@ -276,11 +280,15 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def _words(about: Mapping[str, Any], size: fleet.Size, found: Mapping[str, Any]) -> list[str]:
-    p99 = found["p99_ms"]
+    p99, paid = found["p99_ms"], found["indexes"]
     return [
         f"{size.machines:,} VMs, {size.machines * size.versions:,} rows of history over {MONTHS} months",
         f"the receiver takes {found['rate']:.0f} events a second, half of its highest load",
         f"its p99 is {p99['without']:.1f} ms without the page, and {p99['beside']:.1f} ms with it",
+        (
+            f"an event takes {paid['with']:.1f} µs of Postgres with the page's indexes, {paid['without']:.1f} without:"
+            f" {paid['ratio']:.2f} times"
+        ),
         f"{about['cores']} cores ({about['processor']}), Postgres {about['postgres']['server_version']}",
         "the load generator and the person are on the same machine",
         f"the machine's load before it began was {about['load_before']:.1f}, and {found['load_after']:.1f} at the end",
