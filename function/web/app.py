@@ -77,24 +77,22 @@ def create_app(
     def receive_view() -> flask.Response:
         return receive(flask.request.environ) or _DONE
 
-    def liveness() -> Answer:
-        return "OK", 200, {"Content-Type": "text/plain"}
-
-    def readiness() -> Answer:
-        return readiness_text(states()), 200, {"Content-Type": "text/plain"}
-
     for path, view, methods in (
         ("/", receive_view, ["POST"]),
         _echo(configuration.echo, door, printer, dead_letters),
-        ("/health/liveness", liveness, ["GET"]),
-        ("/health/readiness", readiness, ["GET"]),
+        ("/health/liveness", lambda: _plain("OK"), ["GET"]),
+        ("/health/readiness", lambda: _plain(readiness_text(states())), ["GET"]),
     ):
-        app.add_url_rule(path, view_func=view, methods=methods, provide_automatic_options=False)
+        app.add_url_rule(path, path, view, methods=methods, provide_automatic_options=False)
     app.register_error_handler(werkzeug.exceptions.HTTPException, _http_error)
     app.register_error_handler(Exception, _bug)
     served = tracing.tracer().application(_events_first(receive, app.wsgi_app))
     app.wsgi_app = served  # type: ignore[assignment, method-assign]  # as Flask's documents do
     return app
+
+
+def _plain(text: str) -> Answer:
+    return text, 200, {"Content-Type": "text/plain"}
 
 
 def _receiver(
