@@ -41,6 +41,8 @@ SERVICES = (
     ("desktops", "desk", 48, 4, 16, 120, "u1.xlarge", "Microsoft Windows 11 Enterprise"),
     ("legacy", "as400-gw", 1, 2, 4, 60, None, "Debian GNU/Linux 12 (bookworm)"),
 )
+POOLS = frozenset({"runner", "desk"})
+"""Services of which the VMs are those of a VirtualMachinePool."""
 DAYS = 40
 BAD = ("CrashLoopBackOff", "ErrorUnschedulable", "DataVolumeError")
 BATCH = 200
@@ -91,7 +93,7 @@ class Machine:
     def machine(self, at: datetime.datetime) -> Json:
         """Return the VirtualMachine."""
         service = self.name.rpartition("-")[0]
-        metadata = {
+        metadata: Json = {
             "name": self.name,
             "namespace": self.namespace,
             "uid": self.uid,
@@ -99,6 +101,9 @@ class Machine:
             "labels": {"app": service, "env": "lab" if self.cluster == "lab" else "prod", "team": self.namespace},
             "managedFields": [{"manager": self.editor, "operation": "Update", "time": _text(at)}],
         }
+        if service in POOLS:
+            pool = {"kind": "VirtualMachinePool", "name": service, "uid": f"pool-{service}", "controller": True}
+            metadata["ownerReferences"] = [{"apiVersion": "pool.kubevirt.io/v1beta1", **pool}]
         return {"kind": vm.KIND, "metadata": metadata, "spec": self.spec(), "status": {"printableStatus": self.status}}
 
     def instance(self) -> Json:

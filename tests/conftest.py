@@ -77,7 +77,7 @@ def template(server: embedded_postgres.Postgres) -> str:
 @pytest.fixture
 def new_database(server: embedded_postgres.Postgres) -> Iterator[Callable[..., str]]:
     """Make databases of this test's own, empty or copied; each call returns a URL."""
-    names = [f"test_{uuid.uuid4().hex[:12]}_{number}" for number in range(20)]
+    names = [f"test_{uuid.uuid4().hex[:12]}_{number}" for number in range(40)]
     left = itertools.chain(names)
 
     def make(copy_of: str = "template1") -> str:

@@ -53,6 +53,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     runtime_seen_at: str | None = None
     cpu_source: str | None = None
     memory_source: str | None = None
+    owner: str | None = None
     deleted_at: str | None = None
 
 

@@ -18,14 +18,16 @@ from function.page import query
 
 FACETS = ("cluster", "namespace", "status", "phase", "node", "guest_os", "instancetype")
 """What VMs are counted by and filtered by: names in the query string and in the rows."""
+CHOICES = (*FACETS, "owner")
+"""What VMs are filtered by. Owners are not counted: there may be nearly as many as VMs."""
 PARAMETERS = dict(
     zip(
-        FACETS,
-        ("clusters", "namespaces", "statuses", "phases", "nodes", "guest_oses", "instancetypes"),
+        CHOICES,
+        ("clusters", "namespaces", "statuses", "phases", "nodes", "guest_oses", "instancetypes", "owners"),
         strict=True,
     )
 )
-"""The statements' parameter of each facet."""
+"""The statements' parameter of each choice."""
 FIELDS = {
     "name": "name_words",
     "namespace": "namespace_words",
@@ -38,7 +40,7 @@ FIELDS = {
 LABEL = "label"
 SORTS = {
     **dict.fromkeys(("cluster", "namespace", "name", "status", "phase", "node", "guest_os", "instancetype"), "text"),
-    "run_strategy": "text",
+    **dict.fromkeys(("owner", "run_strategy"), "text"),
     **dict.fromkeys(("vcpus", "memory", "disk", "created", "updated"), "number"),
 }
 """What can be sorted by, and of which type its key is. By cluster means by cluster, namespace and name."""
@@ -47,7 +49,7 @@ MOST_WORDS = 10
 MOST_VALUES = 20
 LAST_TEXT, LAST_NUMBER = "\U0010ffff", 2**63 - 1
 FIRST_TEXT, FIRST_NUMBER = "", -(2**63)
-NAMES = frozenset({*FACETS, "q", "sort", "after", "before"})
+NAMES = frozenset({*CHOICES, "q", "sort", "after", "before"})
 """The words of the query string that are read here."""
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -105,7 +107,7 @@ def pattern(word: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Filter:
-    """Which VMs are asked for. chosen: values by facet; ``""`` is for what is unknown."""
+    """Which VMs are asked for. chosen: values by choice; ``""`` is for what is unknown."""
 
     search: Search
     chosen: Mapping[str, tuple[str, ...]]
@@ -113,11 +115,11 @@ class Filter:
     @classmethod
     def parsed(cls, asked: query.Query) -> Filter:
         """Read the filter of a query string; raise :class:`errors.BadQuestion`."""
-        chosen = {facet: tuple(dict.fromkeys(asked.all(facet))) for facet in FACETS}
-        for facet, values in chosen.items():
+        chosen = {choice: tuple(dict.fromkeys(asked.all(choice))) for choice in CHOICES}
+        for choice, values in chosen.items():
             if len(values) > MOST_VALUES:
-                raise errors.BadQuestion(f"{facet}= is given more than {MOST_VALUES} times")
-        return cls(Search.parsed(asked.one("q")), {facet: values for facet, values in chosen.items() if values})
+                raise errors.BadQuestion(f"{choice}= is given more than {MOST_VALUES} times")
+        return cls(Search.parsed(asked.one("q")), {choice: values for choice, values in chosen.items() if values})
 
     @property
     def key(self) -> str:
@@ -126,7 +128,7 @@ class Filter:
 
     def parameters(self) -> dict[str, Any]:
         """Return the statements' parameters."""
-        chosen = {name: list(self.chosen.get(facet, ())) or None for facet, name in PARAMETERS.items()}
+        chosen = {name: list(self.chosen.get(choice, ())) or None for choice, name in PARAMETERS.items()}
         return {**chosen, **self.search.parameters()}
 
 

@@ -40,6 +40,7 @@ COLUMNS = (
     Column("addresses", "Addresses", "ip_addresses"),
     Column("guest_os", "Guest OS", "guest_os", "guest_os", is_long=True),
     Column("instancetype", "Instancetype", "instancetype", "instancetype"),
+    Column("owner", "Owner", "owner", "owner", is_long=True),
     Column("vcpus", "vCPUs", "vcpus", "vcpus", is_number=True),
     Column("memory", "Memory", "memory_bytes", "memory", is_number=True),
     Column("disk", "Disk", "disk_bytes", "disk", is_number=True),
@@ -60,13 +61,14 @@ TITLES = {
     "node": "Node",
     "guest_os": "Guest OS",
     "instancetype": "Instancetype",
+    "owner": "Owner",
 }
 PLACE = ("cluster", "namespace", "name")
 FIELDS = (
     *PLACE,
     *("status", "phase", "node", "guest_os", "instancetype", "vcpus", "memory_bytes", "disk_bytes", "disks"),
     *("ip_addresses", "run_strategy", "cpu_source", "memory_source", "storageclass", "network", "preference", "os"),
-    *("architecture", "machine_type", "labels", "uid", "created_at", "updated_at"),
+    *("architecture", "machine_type", "labels", "owner", "uid", "created_at", "updated_at"),
 )
 """The columns of the list to take away, where none are chosen: all that the statement returns but its own keys."""
 PORTION = 2000
@@ -94,6 +96,7 @@ def answer(request: views.Request) -> Mapping[str, Any]:
         "all_columns": COLUMNS,
         "order": order,
         "search": request.query.one("q"),
+        "facets": filters.FACETS,
         "titles": TITLES,
         "wanted": wanted,
         "counts": in_all,

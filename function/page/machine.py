@@ -1,7 +1,4 @@
-"""One VM: what it is and where each number comes from, what happened to it, how and where it ran.
-
-The ledger keeps no owner of a VM beside its labels, so the page shows none.
-"""
+"""One VM: what it is and where each number comes from, what happened to it, how and where it ran."""
 
 from __future__ import annotations
 
@@ -16,8 +13,18 @@ from function.page import changes, charts, database, story, views
 STRIP = datetime.timedelta(days=30)
 MOST_SPANS = 200
 """Spans of the strip's table, and stays on nodes."""
-NEAR = {"node": "node", "instancetype": "instancetype", "guest_os": "guest OS", "namespace": "namespace"}
-"""What VMs have in common that are near each other: facets of the fleet."""
+NEAR = {
+    "node": ("cluster",),
+    "owner": ("cluster", "namespace"),
+    "instancetype": ("cluster",),
+    "guest_os": ("cluster",),
+    "namespace": ("cluster",),
+}
+"""What VMs have in common that are near each other: filters of the fleet, and inside what each is one thing.
+
+A namespaced owner is in the namespace of what it owns (Kubernetes' documentation, Owners and Dependents).
+"""
+WORDS = {"guest_os": "guest OS"}
 
 
 def answer(request: views.Request) -> Mapping[str, Any] | None:
@@ -102,7 +109,9 @@ def _source(row: Mapping[str, Any], name: str) -> str:
 def _near(row: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
     """Return links to VMs that have something in common with this one: a word, the value, and the fleet's filter."""
     found = [
-        (word, row[name], {name: row[name], "cluster": row["cluster"]}) for name, word in NEAR.items() if row[name]
+        (WORDS.get(name, name), row[name], {part: row[part] for part in (name, *inside)})
+        for name, inside in NEAR.items()
+        if row[name]
     ]
     labels = sorted(row["labels"].items())
     found += [

@@ -82,6 +82,8 @@ CONDITIONS = [
     ("phase=", "phase IS NULL"),
     ("guest_os=Ubuntu+24.04.1+LTS", "guest_os = 'Ubuntu 24.04.1 LTS'"),
     ("instancetype=u1.medium&q=ns:shop", "instancetype = 'u1.medium' AND namespace = 'shop'"),
+    ("owner=VirtualMachinePool/desk&cluster=lab", "owner = 'VirtualMachinePool/desk' AND cluster = 'lab'"),
+    ("owner=&namespace=ci", "owner IS NULL AND namespace = 'ci'"),
     ("node=fra-prod-node-05", "node = 'fra-prod-node-05'"),
 ]
 

@@ -33,6 +33,11 @@ def facts(reply: page.Reply) -> dict[str, tuple[str, str]]:
     return {name: (value, source) for name, value, source in page.rows(reply)}
 
 
+def text(reply: page.Reply) -> str:
+    """The page as it was sent."""
+    return reply.get_data(as_text=True)
+
+
 def story(reply: page.Reply) -> list[str]:
     """The kinds of the changes, in the order of the page."""
     return re.findall(r'<li class="what-(\w+)">', reply.get_data(as_text=True))
@@ -161,6 +166,39 @@ def test_each_link_to_what_is_near_finds_the_vm_itself(ask: Client, url: str) ->
     assert len(links) == 5
     for link in links:
         assert [row[0] for row in page.rows(ask.get(link))] == ["a"], link
+
+
+def test_vms_of_the_same_owner_are_a_link_away(ask: Client, url: str) -> None:
+    """Those that its pool owns, now and as they were; not those of another pool, of nobody, or of another namespace."""
+    owners = [{"kind": "VirtualMachinePool", "name": "web", "uid": "pool", "controller": True}]
+    pool = {"ownerReferences": owners}
+    store = [machine(ADD, 1, 0, said=pool), machine(ADD, 2, 1, name="b", said=pool), machine(ADD, 3, 1, name="c")]
+    other = {"ownerReferences": [{**owners[0], "name": "other"}]}
+    page.store(url, *store, machine(ADD, 4, 1, name="d", said=other), machine(UPDATE, 5, 9, name="b", said=other))
+    page.store(url, machine(ADD, 6, 1, name="e", said={**pool, "namespace": "elsewhere"}))
+    for moment, expected in (("", ["a"]), (at(5), ["a", "b"])):
+        reply = ask.get(HERE + moment)
+        assert facts(reply)["Owner"] == ("VirtualMachinePool/web", "the VM's owner references")
+        found = re.search(r'<a href="([^"]*)"><span class="place">owner</span> VirtualMachinePool/web</a>', text(reply))
+        assert found is not None
+        assert [row[0] for row in page.rows(ask.get(html.unescape(found[1])))] == expected
+
+
+def test_a_vm_that_nothing_owns_has_no_such_link(ask: Client, url: str) -> None:
+    """And a dash where its owner would be."""
+    page.store(url, machine(ADD, 1, 0))
+    reply = ask.get(HERE)
+    assert facts(reply)["Owner"] == (wording.UNKNOWN, "")
+    assert '<span class="place">owner</span>' not in text(reply)
+
+
+def test_a_change_of_the_owner_is_in_the_story(ask: Client, url: str) -> None:
+    """With old and new."""
+    owners = [{"kind": "VirtualMachinePool", "name": "web", "uid": "pool", "controller": True}]
+    page.store(url, machine(ADD, 1, 0, said={"ownerReferences": owners}), machine(UPDATE, 2, 1))
+    shown = ask.get(HERE)
+    assert story(shown) == ["changed", "appeared"]
+    assert f"owner VirtualMachinePool/web {wording.UNKNOWN}" in page.text(shown)
 
 
 def test_a_hostile_name_is_text(ask: Client, url: str) -> None:

@@ -30,9 +30,9 @@ TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history, clusters"
 FACTS = "cluster, namespace, name, uid, cpucores, vcpus, status, deleted_at"
 
 
-def machine(kind: str, version: int, days: float, *, name: str = "a", cores: int = 1) -> versions.Change:
-    """A change of the VM team/``name``, so many days ago."""
-    metadata = {"name": name, "namespace": "team", "uid": "u1", "resourceVersion": str(version)}
+def machine(kind: str, version: int, days: float, *, name: str = "a", cores: int = 1, **more: Any) -> versions.Change:
+    """A change of the VM team/``name``, so many days ago. more: of its metadata."""
+    metadata = {"name": name, "namespace": "team", "uid": "u1", "resourceVersion": str(version), **more}
     known = {"id": f"e{version}-{days}", "type": kind, "time": NOW - days * DAY, "specversion": "1.0", "source": "s"}
     spec = {"template": {"spec": {"domain": {"cpu": {"cores": cores}}}}}
     return vm.change(events.Event(known, {"metadata": metadata, "spec": spec}), cluster_name="east")
@@ -70,6 +70,16 @@ def test_what_says_nothing_new_goes_earlier(url: str, tables: store.Store, query
     tables.write([machine(UPDATE, version, days, cores=cores) for version, days, cores in given])
     assert prune(url).redundant == 2
     assert left(query) == [1, 3, 5, 6, 7]
+
+
+def test_another_owner_is_something_new(url: str, tables: store.Store, query: Query) -> None:
+    """Though it is all that differs."""
+    given = [(1, 90, "web"), (2, 80, "web"), (3, 70, "db"), (4, 60, "db"), (5, 50, "db")]
+    for version, days, pool in given:
+        owner = {"kind": "VirtualMachinePool", "name": pool, "uid": pool, "controller": True}
+        tables.write([machine(UPDATE, version, days, ownerReferences=[owner])])
+    assert prune(url).redundant == 2
+    assert left(query) == [1, 3, 5]
 
 
 @pytest.mark.parametrize("last", [UPDATE, DELETE])

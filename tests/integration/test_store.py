@@ -22,7 +22,8 @@ PUBLISHED = "type, id, kind, name, namespace, time, cpucores, cpusockets, memory
 OURS = (
     "cluster, uid, resource_version, generation, cputhreads, vcpus, memory_bytes, instancetype, preference,"
     " run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, updated_at,"
-    " node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at, cpu_source, memory_source"
+    " node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at, cpu_source, memory_source,"
+    " owner"
 )
 COLUMNS = "FROM information_schema.columns WHERE table_name = 'virtual_machines'"
 

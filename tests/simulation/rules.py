@@ -110,6 +110,8 @@ PATCHES = st.sampled_from(
         {"spec": {"runStrategy": "Halted"}},
         {"metadata": {"labels": {"tier": "gold"}}},
         {"metadata": {"labels": {"tier": None}}},
+        {"metadata": {"ownerReferences": [{"kind": "VirtualMachinePool", "name": "web", "controller": True}]}},
+        {"metadata": {"ownerReferences": None}},
         {"spec": {"template": {"spec": {"domain": {"cpu": {"cores": 6}}}}}},
         {"spec": {"template": {"spec": {"domain": {"memory": {"guest": "16Gi"}}}}}},
     ]

@@ -77,7 +77,7 @@ def test_no_statement_is_a_merge(statement: statements.Statement) -> None:
 FACTS = {
     "machines": "kind generation cpucores cpusockets cputhreads vcpus spec_vcpus memory memory_bytes spec_memory_bytes"
     " storageclass network instancetype preference run_strategy status os architecture machine_type disks disk_bytes"
-    " labels created_at",
+    " labels owner created_at",
     "instances": "owner_uid node ip_addresses guest_os phase live_vcpus live_memory_bytes",
 }
 MACHINES_ALONE = (
@@ -87,9 +87,10 @@ MACHINES_ALONE = (
     r" LEFT JOIN vm_runtime AS i ON .*?(?= WHERE)",
     r" LEFT JOIN LATERAL \( SELECT \* FROM vm_runtime AS i .*? LIMIT 1 \) AS i ON true",
     r" AND \(excluded\.uid, excluded\.instancetype\) IS NOT DISTINCT FROM \(s\.uid, s\.instancetype\)",
+    r" OR s\.owner IS DISTINCT FROM r\.owner AND .*? OFFSET 0 \)\)",
 )
 """What only a machine's state takes along: what its instance says, and what its instancetype says; where either may
-change, the change is not appended."""
+change, the change is not appended. Only machines have owners that older versions lack."""
 INSTANCES_ALONE = (
     r" CROSS JOIN LATERAL \( SELECT FROM vm_state AS m .*? LIMIT 1 \) AS known",
     r" AND \(r\.deleted_at IS NULL OR .*? IS NOT NULL\)(?= ORDER BY)",

@@ -239,7 +239,11 @@ METADATA = maybe(
             "kubevirt.io/last-modified-by": st.sampled_from(["jane", "", None]),
         },
     ),
-    ownerReferences=st.just([{"name": SECRET}]),
+    ownerReferences=items(
+        maybe(kind=st.just("VirtualMachinePool"), name=NAMES, controller=st.booleans()).map(
+            lambda reference: {**reference, "uid": SECRET, "apiVersion": SECRET}
+        )
+    ),
 )
 MACHINES = st.builds(
     lambda metadata, spec, guest, os, status: {

@@ -28,6 +28,7 @@ class _Metadata(TypedDict, total=False):
     labels: Any
     annotations: _Annotations | None
     managedFields: list[origin.Entry] | None
+    ownerReferences: Any
     creationTimestamp: Any
     deletionTimestamp: Any
 
@@ -62,10 +63,6 @@ class ListedMachine(TypedDict, total=False):
     status: _ListedStatus | None
 
 
-class _RunMetadata(_Metadata, total=False):
-    ownerReferences: Any
-
-
 class _RunSpec(TypedDict, total=False):
     domain: Any
 
@@ -84,6 +81,6 @@ class ListedInstance(TypedDict, total=False):
 
     apiVersion: Any
     kind: Any
-    metadata: Required[_RunMetadata]
+    metadata: Required[_Metadata]
     spec: _RunSpec | None
     status: _RunStatus | None

@@ -41,6 +41,7 @@ _MACHINE: Mapping[str, _Form] = {
         "labels": _ALL_VALUES,
         "annotations": _values(*volume_templates.Annotations.__annotations__, *origin.Annotations.__annotations__),
         "managedFields": _MANAGERS,
+        "ownerReferences": [_values("kind", "name", "controller")],
     },
     "spec": {
         **_values("runStrategy", "running"),

@@ -44,6 +44,7 @@ class VirtualMachine(versions.Row, frozen=True, kw_only=True, omit_defaults=True
     disks: int | None = None
     disk_bytes: int | None = None
     labels: fields.Object | None = None
+    owner: str | None = None
     created_at: datetime.datetime | None = None
     deleted_at: datetime.datetime | None = None
 

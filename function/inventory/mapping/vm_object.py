@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from function import errors
-from function.inventory.mapping import fields, volume_templates
+from function.inventory.mapping import fields, owners, volume_templates
 
 GROUP = "kubevirt.io/"
 _OS_LABEL = "os.template.kubevirt.io/"
@@ -61,6 +61,7 @@ def facts(machine: fields.Object) -> dict[str, Any]:
         "status": data.object("status").text("printableStatus"),
         "os": _guest_os(template, labels, preference),
         "labels": labels,
+        "owner": owners.owner(metadata.items),
         "created_at": metadata.time("creationTimestamp"),
         "deleted_at": metadata.time("deletionTimestamp"),
     }

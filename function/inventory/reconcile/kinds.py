@@ -24,7 +24,8 @@ class Kind(Generic[AnyRow]):
     an object of this kind from others of its cluster. change: an event and ``cluster_name`` to a change, or None for an
     object that the ledger does not keep.
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
-    write: stores changes of this kind. compare, missing, complete: the statements of that kind.
+    write: stores changes of this kind. compare, missing, complete: the statements of that kind. owners: the statement
+    that adds owners to what was stored before they were kept, None where there are none.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
     add, update or delete. notes: the kinds under which objects of its list are noted. refuted: the kind under which
     objects are noted of which a version was refuted. doubtful: the statement that finds them. refute: the statements
@@ -45,6 +46,7 @@ class Kind(Generic[AnyRow]):
     compare: str
     missing: str
     complete: str
+    owners: str | None
     seen: str | None
     missed: tuple[str, ...]
     notes: tuple[str, ...]
@@ -68,6 +70,7 @@ MACHINES = Kind(
     compare="compare_machines",
     missing="missing_machines",
     complete="complete_machines",
+    owners="take_owners",
     seen="seen",
     missed=("missed_{}s",),
     notes=(vm.KIND, REVISIONS),
@@ -90,6 +93,7 @@ INSTANCES = Kind(
     compare="compare_instances",
     missing="missing_instances",
     complete="complete_instances",
+    owners=None,
     seen=None,
     missed=("instances", "instance_{}s"),
     notes=(instance.KIND,),

@@ -292,6 +292,8 @@ class _Reconciliation:
         if not changes:
             return
         try:
+            if not self.options.dry_run:
+                self.ledger.take_owners(kind, changes)
             known = self.ledger.compare(kind, changes, moment)
             differing = [(change, known[change.key]) for change in changes if change.key in known]
             decided = [(plan.decide(kind, change, standing, moment), standing) for change, standing in differing]

@@ -143,6 +143,12 @@ class Snapshot:
         if count != self._noted.get(kind, 0):
             raise errors.DatabaseUnavailable("the database has lost what this run noted: it restarted, or was changed")
 
+    def take_owners(self, kind: kinds.Kind[Any], changes: Sequence[versions.Change]) -> None:
+        """Add the owners of the list to what was stored as the list has it, but before owners were kept."""
+        rows = [change.payload for change in changes if getattr(change.row, "owner", None)]
+        if rows and kind.owners:
+            self._ask(kind.owners, rows=f"[{b','.join(rows).decode()}]")
+
     def compare(
         self, kind: kinds.Kind[Any], changes: Sequence[versions.Change], moment: plan.Moment
     ) -> dict[tuple[str, ...], plan.Standing | None]:

@@ -142,7 +142,8 @@ WITH doomed AS MATERIALIZED (
         CROSS JOIN LATERAL (
             SELECT ROW (h.kind, h.uid, h.cpucores, h.cpusockets, h.cputhreads, h.vcpus, h.memory, h.memory_bytes,
                         h.storageclass, h.network, h.instancetype, h.preference, h.run_strategy, h.status, h.os,
-                        h.architecture, h.machine_type, h.disks, h.disk_bytes, h.labels, h.created_at, h.deleted_at)
+                        h.architecture, h.machine_type, h.disks, h.disk_bytes, h.labels, h.owner, h.created_at,
+                        h.deleted_at)
         ) AS f (facts)
         WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.effective_at <= $3
         WINDOW versions AS (

@@ -48,7 +48,8 @@ LEFT JOIN LATERAL (
     CROSS JOIN LATERAL (
         SELECT ROW (v.kind, v.uid, v.cpucores, v.cpusockets, v.cputhreads, v.vcpus, v.memory, v.memory_bytes,
                     v.storageclass, v.network, v.instancetype, v.preference, v.run_strategy, v.status, v.os,
-                    v.architecture, v.machine_type, v.disks, v.disk_bytes, v.labels, v.created_at, v.deleted_at)
+                    v.architecture, v.machine_type, v.disks, v.disk_bytes, v.labels, v.owner, v.created_at,
+                    v.deleted_at)
     ) AS f (facts)
     WINDOW times AS (ORDER BY v.effective_at)
     ORDER BY v.effective_at DESC LIMIT 1

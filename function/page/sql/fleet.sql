@@ -4,20 +4,20 @@
 -- fleet_past.sql has the same of the past; tests/unit/test_page_filters.py holds the two files to each other.
 
 -- list_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
--- words, name_words, namespace_words, node_words, address_words, labels, label_keys,
+-- owners, words, name_words, namespace_words, node_words, address_words, labels, label_keys,
 -- sort, down, missing_text, missing_number, after_text, after_number, after_cluster, after_namespace, after_name, most)
 -- Returns the VMs that the filter leaves, in an order: from the first, or from beyond the key of one that was shown.
 -- down: from the greatest key to the least. What is unknown has the key `missing`, which puts it last in both orders.
 PREPARE list_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
-    text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, integer
+    text[], text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, integer
 ) AS
 WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
-           $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
-           $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys,
-           $16 AS sort, $17 AS down, $18 AS missing_text, $19 AS missing_number,
-           $20 AS after_text, $21 AS after_number, $22 AS after_cluster, $23 AS after_namespace, $24 AS after_name
+           $8 AS instancetypes, $9 AS owners, $10 AS words, $11 AS name_words, $12 AS namespace_words,
+           $13 AS node_words, $14 AS address_words, $15::jsonb[] AS labels, $16 AS label_keys,
+           $17 AS sort, $18 AS down, $19 AS missing_text, $20 AS missing_number,
+           $21 AS after_text, $22 AS after_number, $23 AS after_cluster, $24 AS after_namespace, $25 AS after_name
 ), found AS NOT MATERIALIZED (
     SELECT v.*,
            CASE asked.sort
@@ -28,6 +28,7 @@ WITH asked AS NOT MATERIALIZED (
                WHEN 'node' THEN coalesce(v.node, asked.missing_text)
                WHEN 'guest_os' THEN coalesce(v.guest_os, asked.missing_text)
                WHEN 'instancetype' THEN coalesce(v.instancetype, asked.missing_text)
+               WHEN 'owner' THEN coalesce(v.owner, asked.missing_text)
                WHEN 'run_strategy' THEN coalesce(v.run_strategy, asked.missing_text)
                ELSE ''
            END COLLATE "C" AS text_key,
@@ -47,6 +48,7 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.nodes IS NULL OR coalesce(v.node, '') = ANY (asked.nodes))
       AND (asked.guest_oses IS NULL OR coalesce(v.guest_os, '') = ANY (asked.guest_oses))
       AND (asked.instancetypes IS NULL OR coalesce(v.instancetype, '') = ANY (asked.instancetypes))
+      AND (asked.owners IS NULL OR coalesce(v.owner, '') = ANY (asked.owners))
       AND (asked.name_words IS NULL OR lower(v.name) LIKE ALL (asked.name_words))
       AND (asked.namespace_words IS NULL OR lower(v.namespace) LIKE ALL (asked.namespace_words))
       AND (asked.node_words IS NULL OR lower(v.node COLLATE "C") LIKE ALL (asked.node_words))
@@ -59,7 +61,7 @@ WITH asked AS NOT MATERIALIZED (
 )
 SELECT v.cluster, v.namespace, v.name, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
        v.disk_bytes, v.disks, v.ip_addresses, v.run_strategy, v.cpu_source, v.memory_source, v.storageclass, v.network,
-       v.preference, v.os, v.architecture, v.machine_type, v.labels, v.uid, v.created_at, v.updated_at,
+       v.preference, v.os, v.architecture, v.machine_type, v.labels, v.owner, v.uid, v.created_at, v.updated_at,
        v.text_key, v.number_key
 FROM asked CROSS JOIN found AS v
 WHERE CASE
@@ -80,21 +82,21 @@ ORDER BY CASE WHEN NOT asked.down THEN v.text_key END, CASE WHEN asked.down THEN
          CASE WHEN NOT asked.down THEN v.cluster END, CASE WHEN asked.down THEN v.cluster END DESC,
          CASE WHEN NOT asked.down THEN v.namespace END, CASE WHEN asked.down THEN v.namespace END DESC,
          CASE WHEN NOT asked.down THEN v.name END, CASE WHEN asked.down THEN v.name END DESC
-LIMIT $25;
+LIMIT $26;
 
 -- count_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
--- words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
+-- owners, words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
 -- Returns how many VMs the filter leaves, and the sums of their sizes: of all (facet NULL), and of the values of each
 -- facet that most VMs have, `most` of each. kinds: how many values the facet has.
 -- The filter is a query of its own, because values do not become constants in one that has GROUPING SETS.
 PREPARE count_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
-    text[], text[], integer
+    text[], text[], text[], integer
 ) AS
 WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
-           $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
-           $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys
+           $8 AS instancetypes, $9 AS owners, $10 AS words, $11 AS name_words, $12 AS namespace_words,
+           $13 AS node_words, $14 AS address_words, $15::jsonb[] AS labels, $16 AS label_keys
 ), found AS NOT MATERIALIZED (
     SELECT v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
            v.disk_bytes
@@ -106,6 +108,7 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.nodes IS NULL OR coalesce(v.node, '') = ANY (asked.nodes))
       AND (asked.guest_oses IS NULL OR coalesce(v.guest_os, '') = ANY (asked.guest_oses))
       AND (asked.instancetypes IS NULL OR coalesce(v.instancetype, '') = ANY (asked.instancetypes))
+      AND (asked.owners IS NULL OR coalesce(v.owner, '') = ANY (asked.owners))
       AND (asked.name_words IS NULL OR lower(v.name) LIKE ALL (asked.name_words))
       AND (asked.namespace_words IS NULL OR lower(v.namespace) LIKE ALL (asked.namespace_words))
       AND (asked.node_words IS NULL OR lower(v.node COLLATE "C") LIKE ALL (asked.node_words))
@@ -141,5 +144,5 @@ SELECT CASE facet
        END AS facet,
        value, machines, kinds, running, vcpus, memory_bytes, disk_bytes
 FROM ranked
-WHERE place <= $16
+WHERE place <= $17
 ORDER BY facet DESC, place;

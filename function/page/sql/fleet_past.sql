@@ -17,21 +17,21 @@ ORDER BY CASE WHEN NOT $1 THEN s.cluster END, CASE WHEN $1 THEN s.cluster END DE
 OFFSET $5 - 1 LIMIT 1;
 
 -- list_past_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
--- words, name_words, namespace_words, node_words, address_words, labels, label_keys,
+-- owners, words, name_words, namespace_words, node_words, address_words, labels, label_keys,
 -- sort, down, missing_text, missing_number, after_text, after_number, after_cluster, after_namespace, after_name,
 -- last_cluster, last_namespace, last_name, most)
 -- As list_fleet, of the VMs that lived at a moment; last: none beyond that one, in the order by cluster.
 PREPARE list_past_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
-    text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, text, text, text, integer
+    text[], text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, text, text, text, integer
 ) AS
 WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
-           $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
-           $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys,
-           $16 AS sort, $17 AS down, $18 AS missing_text, $19 AS missing_number,
-           $20 AS after_text, $21 AS after_number, $22 AS after_cluster, $23 AS after_namespace, $24 AS after_name,
-           $25 AS last_cluster, $26 AS last_namespace, $27 AS last_name
+           $8 AS instancetypes, $9 AS owners, $10 AS words, $11 AS name_words, $12 AS namespace_words,
+           $13 AS node_words, $14 AS address_words, $15::jsonb[] AS labels, $16 AS label_keys,
+           $17 AS sort, $18 AS down, $19 AS missing_text, $20 AS missing_number,
+           $21 AS after_text, $22 AS after_number, $23 AS after_cluster, $24 AS after_namespace, $25 AS after_name,
+           $26 AS last_cluster, $27 AS last_namespace, $28 AS last_name
 ), found AS NOT MATERIALIZED (
     SELECT v.*,
            CASE asked.sort
@@ -42,6 +42,7 @@ WITH asked AS NOT MATERIALIZED (
                WHEN 'node' THEN coalesce(v.node, asked.missing_text)
                WHEN 'guest_os' THEN coalesce(v.guest_os, asked.missing_text)
                WHEN 'instancetype' THEN coalesce(v.instancetype, asked.missing_text)
+               WHEN 'owner' THEN coalesce(v.owner, asked.missing_text)
                WHEN 'run_strategy' THEN coalesce(v.run_strategy, asked.missing_text)
                ELSE ''
            END COLLATE "C" AS text_key,
@@ -61,6 +62,7 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.nodes IS NULL OR coalesce(v.node, '') = ANY (asked.nodes))
       AND (asked.guest_oses IS NULL OR coalesce(v.guest_os, '') = ANY (asked.guest_oses))
       AND (asked.instancetypes IS NULL OR coalesce(v.instancetype, '') = ANY (asked.instancetypes))
+      AND (asked.owners IS NULL OR coalesce(v.owner, '') = ANY (asked.owners))
       AND (asked.name_words IS NULL OR lower(v.name) LIKE ALL (asked.name_words))
       AND (asked.namespace_words IS NULL OR lower(v.namespace) LIKE ALL (asked.namespace_words))
       AND (asked.node_words IS NULL OR lower(v.node COLLATE "C") LIKE ALL (asked.node_words))
@@ -73,7 +75,7 @@ WITH asked AS NOT MATERIALIZED (
 )
 SELECT v.cluster, v.namespace, v.name, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
        v.disk_bytes, v.disks, v.ip_addresses, v.run_strategy, v.cpu_source, v.memory_source, v.storageclass, v.network,
-       v.preference, v.os, v.architecture, v.machine_type, v.labels, v.uid, v.created_at, v.updated_at,
+       v.preference, v.os, v.architecture, v.machine_type, v.labels, v.owner, v.uid, v.created_at, v.updated_at,
        v.text_key, v.number_key
 FROM asked CROSS JOIN found AS v
 WHERE CASE
@@ -99,19 +101,19 @@ ORDER BY CASE WHEN NOT asked.down THEN v.text_key END, CASE WHEN asked.down THEN
          CASE WHEN NOT asked.down THEN v.cluster END, CASE WHEN asked.down THEN v.cluster END DESC,
          CASE WHEN NOT asked.down THEN v.namespace END, CASE WHEN asked.down THEN v.namespace END DESC,
          CASE WHEN NOT asked.down THEN v.name END, CASE WHEN asked.down THEN v.name END DESC
-LIMIT $28;
+LIMIT $29;
 
 -- count_past_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
--- words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
+-- owners, words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
 -- As count_fleet, of the VMs that lived at a moment.
 PREPARE count_past_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
-    text[], text[], integer
+    text[], text[], text[], integer
 ) AS
 WITH asked AS NOT MATERIALIZED (
     SELECT $1 AS at, $2 AS clusters, $3 AS namespaces, $4 AS statuses, $5 AS phases, $6 AS nodes, $7 AS guest_oses,
-           $8 AS instancetypes, $9 AS words, $10 AS name_words, $11 AS namespace_words, $12 AS node_words,
-           $13 AS address_words, $14::jsonb[] AS labels, $15 AS label_keys
+           $8 AS instancetypes, $9 AS owners, $10 AS words, $11 AS name_words, $12 AS namespace_words,
+           $13 AS node_words, $14 AS address_words, $15::jsonb[] AS labels, $16 AS label_keys
 ), found AS NOT MATERIALIZED (
     SELECT v.cluster, v.namespace, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
            v.disk_bytes
@@ -123,6 +125,7 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.nodes IS NULL OR coalesce(v.node, '') = ANY (asked.nodes))
       AND (asked.guest_oses IS NULL OR coalesce(v.guest_os, '') = ANY (asked.guest_oses))
       AND (asked.instancetypes IS NULL OR coalesce(v.instancetype, '') = ANY (asked.instancetypes))
+      AND (asked.owners IS NULL OR coalesce(v.owner, '') = ANY (asked.owners))
       AND (asked.name_words IS NULL OR lower(v.name) LIKE ALL (asked.name_words))
       AND (asked.namespace_words IS NULL OR lower(v.namespace) LIKE ALL (asked.namespace_words))
       AND (asked.node_words IS NULL OR lower(v.node COLLATE "C") LIKE ALL (asked.node_words))
@@ -158,5 +161,5 @@ SELECT CASE facet
        END AS facet,
        value, machines, kinds, running, vcpus, memory_bytes, disk_bytes
 FROM ranked
-WHERE place <= $16
+WHERE place <= $17
 ORDER BY facet DESC, place;

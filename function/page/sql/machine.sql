@@ -5,9 +5,9 @@
 PREPARE vm_now (text, text, text) AS
 SELECT cluster, namespace, name, uid, kind, status, run_strategy, instancetype, preference, cpucores, cpusockets,
        cputhreads, vcpus, memory, memory_bytes, cpu_source, memory_source, disks, disk_bytes, storageclass, network, os,
-       architecture, machine_type, labels::text AS labels, created_at, deleted_at, node, ip_addresses, guest_os, phase,
-       live_vcpus, live_memory_bytes, runtime_seen_at, resource_version, generation, type, id, time, effective_at,
-       updated_at, changed_by, shape = 0 AS is_flat
+       architecture, machine_type, labels::text AS labels, owner, created_at, deleted_at, node, ip_addresses, guest_os,
+       phase, live_vcpus, live_memory_bytes, runtime_seen_at, resource_version, generation, type, id, time,
+       effective_at, updated_at, changed_by, shape = 0 AS is_flat
 FROM vm_state
 WHERE cluster = $1 AND namespace = $2 AND name = $3;
 
@@ -29,9 +29,10 @@ SELECT m.cluster, m.namespace, m.name, m.uid, m.kind, m.status, m.run_strategy, 
             WHEN r.live_memory_bytes IS NOT NULL AND (live.counts OR sized.memory_bytes IS NULL) THEN 'instance'
             WHEN sized.memory_bytes IS NOT NULL THEN 'instancetype' END AS memory_source,
        m.disks, m.disk_bytes, m.storageclass, m.network, m.os, m.architecture, m.machine_type,
-       m.labels::text AS labels, m.created_at, gone.effective_at AS deleted_at, r.node, r.ip_addresses, r.guest_os,
-       r.phase, r.live_vcpus, r.live_memory_bytes, r.effective_at AS runtime_seen_at, m.resource_version, m.generation,
-       m.type, m.id, m.time, m.effective_at, m.recorded_at AS updated_at, m.changed_by, m.shape = 0 AS is_flat
+       m.labels::text AS labels, m.owner, m.created_at, gone.effective_at AS deleted_at, r.node, r.ip_addresses,
+       r.guest_os, r.phase, r.live_vcpus, r.live_memory_bytes, r.effective_at AS runtime_seen_at, m.resource_version,
+       m.generation, m.type, m.id, m.time, m.effective_at, m.recorded_at AS updated_at, m.changed_by,
+       m.shape = 0 AS is_flat
 FROM (
     SELECT * FROM vm_history AS h
     WHERE h.cluster = $1 AND h.namespace = $2 AND h.name = $3 AND NOT h.overtaken AND h.effective_at <= $4

@@ -73,15 +73,15 @@ PREPARE restore_machines (json) AS
 UPDATE vm_state AS s
 SET (type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets, cputhreads, spec_vcpus,
      memory, spec_memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os, architecture,
-     machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch, version_number, version_time,
-     version_step, shape, digest, object_time, known_at, effective_at, updated_at, node, ip_addresses, guest_os, phase,
-     live_vcpus, live_memory_bytes, runtime_seen_at)
+     machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at, version_epoch, version_number,
+     version_time, version_step, shape, digest, object_time, known_at, effective_at, updated_at, node, ip_addresses,
+     guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at)
   = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.kind, n.generation, n.cpucores, n.cpusockets,
      n.cputhreads, n.vcpus, n.memory, n.memory_bytes, n.storageclass, n.network, n.instancetype, n.preference,
-     n.run_strategy, n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.created_at,
-     n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest, n.object_time,
-     n.known_at, n.effective_at, now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes,
-     i.effective_at),
+     n.run_strategy, n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.owner,
+     n.created_at, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest,
+     n.object_time, n.known_at, n.effective_at, now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus,
+     i.live_memory_bytes, i.effective_at),
     -- A size that was looked up holds for the same machine and the same instancetype.
     instancetype_vcpus = CASE WHEN (s.uid, s.instancetype) IS NOT DISTINCT FROM (n.uid, n.instancetype)
                          THEN s.instancetype_vcpus END,

@@ -68,7 +68,8 @@ SELECT count(*) FROM reconcile_seen WHERE cluster = $1 AND kind = $2;
 -- state without a resource version that is newer than the list's beginning by its time, and was stored after it too:
 -- the source's clock may be wrong.
 -- A row of an earlier epoch differs, whatever it says: late events of that epoch would still outrank it. So does a row
--- of which this run has refuted a version, so that the list's word follows the lie.
+-- of which this run has refuted a version, so that the list's word follows the lie. An owner that was not kept when the
+-- version was stored is no difference: take_owners adds it.
 -- The comparison is made here, page by page, so that no more than a page is ever sent or held in memory.
 PREPARE compare_machines (json, smallint, timestamptz) AS
 SELECT r.namespace, r.name, s.deleted_at IS NULL, s.version_epoch, s.version_number,
@@ -80,7 +81,7 @@ FROM json_to_recordset($1) AS r (
     kind text, generation bigint, cpucores integer, cpusockets integer, cputhreads integer, vcpus integer, memory text,
     memory_bytes bigint, storageclass text, network text, instancetype text, preference text, run_strategy text,
     status text, os text, architecture text, machine_type text, disks integer, disk_bytes bigint, labels jsonb,
-    created_at timestamptz
+    owner text, created_at timestamptz
 )
 LEFT JOIN LATERAL (
     SELECT * FROM vm_state AS s
@@ -102,7 +103,61 @@ WHERE s.cluster IS NULL OR s.deleted_at IS NOT NULL OR s.version_epoch <> $2 OR 
       IS DISTINCT FROM
       (r.uid, r.resource_version, r.kind, r.generation, r.cpucores, r.cpusockets, r.cputhreads, r.vcpus, r.memory,
        r.memory_bytes, r.storageclass, r.network, r.instancetype, r.preference, r.run_strategy, r.status, r.os,
-       r.architecture, r.machine_type, r.disks, r.disk_bytes, r.labels, r.created_at);
+       r.architecture, r.machine_type, r.disks, r.disk_bytes, r.labels, r.created_at)
+   OR s.owner IS DISTINCT FROM r.owner AND (s.owner IS NOT NULL OR NOT EXISTS (
+      SELECT FROM vm_history AS h
+      WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+        AND h.effective_at = s.effective_at AND NOT h.owner_kept AND h.shape = 1
+        AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+            IS NOT DISTINCT FROM (s.version_epoch, s.version_number, s.version_time, s.version_step)
+      OFFSET 0
+   ));
+
+-- take_owners (rows)
+-- Gives machines that were stored before owners were kept the owner that the list has, where the ledger has just that
+-- version of them: in the state and in the history. It was their owner all along, so nothing counts as missed.
+-- Locks the rows of vm_state in the order of their keys, as all writers do.
+PREPARE take_owners (json) AS
+WITH given AS MATERIALIZED (
+    SELECT * FROM json_to_recordset($1) AS r (
+        cluster text COLLATE "C", namespace text COLLATE "C", name text COLLATE "C", uid text, resource_version bigint,
+        owner text
+    )
+    ORDER BY r.cluster, r.namespace, r.name
+), locked AS MATERIALIZED (
+    SELECT s.*, r.owner
+    FROM given AS r
+    CROSS JOIN LATERAL (
+        SELECT s.cluster, s.namespace, s.name, s.effective_at, s.version_epoch, s.version_number, s.version_time,
+               s.version_step
+        FROM vm_state AS s
+        WHERE s.cluster = r.cluster AND s.namespace = r.namespace AND s.name = r.name
+          AND s.owner IS NULL AND s.shape = 1 AND s.deleted_at IS NULL
+          AND (s.uid, s.resource_version) = (r.uid, r.resource_version)
+        LIMIT 1
+        FOR NO KEY UPDATE
+    ) AS s
+    CROSS JOIN LATERAL (
+        SELECT FROM vm_history AS h
+        WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+          AND h.effective_at = s.effective_at AND NOT h.owner_kept AND h.owner IS NULL
+          AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+              IS NOT DISTINCT FROM (s.version_epoch, s.version_number, s.version_time, s.version_step)
+        LIMIT 1
+    ) AS before
+), versions AS (
+    UPDATE vm_history AS h
+    SET owner = l.owner
+    FROM locked AS l
+    WHERE h.cluster = l.cluster AND h.namespace = l.namespace AND h.name = l.name AND h.effective_at = l.effective_at
+      AND (h.version_epoch, h.version_number, h.version_time, h.version_step)
+          = (l.version_epoch, l.version_number, l.version_time, l.version_step)
+    RETURNING h.cluster, h.namespace, h.name, h.owner
+)
+UPDATE vm_state AS s
+SET owner = v.owner, updated_at = now()
+FROM versions AS v
+WHERE s.cluster = v.cluster AND s.namespace = v.namespace AND s.name = v.name;
 
 -- compare_instances (rows, epoch, began)
 -- The same for instances.

@@ -25,7 +25,7 @@ WITH incoming AS MATERIALIZED (
         generation bigint, cpucores integer, cpusockets integer, cputhreads integer, vcpus integer, memory text,
         memory_bytes bigint, storageclass text, network text, instancetype text, preference text, run_strategy text,
         status text, os text, architecture text, machine_type text, disks integer, disk_bytes bigint, labels jsonb,
-        created_at timestamptz, deleted_at timestamptz, version_number bigint, version_time timestamptz,
+        owner text, created_at timestamptz, deleted_at timestamptz, version_number bigint, version_time timestamptz,
         version_step smallint, shape smallint, digest bigint
     )
     LEFT JOIN clusters AS c ON c.cluster = r.cluster
@@ -37,14 +37,14 @@ WITH incoming AS MATERIALIZED (
     INSERT INTO vm_state AS s (
         cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
         cpusockets, cputhreads, spec_vcpus, memory, spec_memory_bytes, storageclass, network, instancetype, preference,
-        run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at,
+        run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at,
         version_epoch, version_number, version_time, version_step, shape, digest, object_time, known_at, effective_at,
         updated_at, node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at
     )
     SELECT r.cluster, r.namespace, r.name, r.type, r.id, r.time, r.uid, r.resource_version, r.changed_by, r.kind,
            r.generation, r.cpucores, r.cpusockets, r.cputhreads, r.vcpus, r.memory, r.memory_bytes, r.storageclass,
            r.network, r.instancetype, r.preference, r.run_strategy, r.status, r.os, r.architecture, r.machine_type,
-           r.disks, r.disk_bytes, r.labels, r.created_at, r.deleted_at, r.version_epoch, r.version_number,
+           r.disks, r.disk_bytes, r.labels, r.owner, r.created_at, r.deleted_at, r.version_epoch, r.version_number,
            r.version_time, r.version_step, r.shape, r.digest, r.object_time, r.known_at, r.effective_at, now(),
            i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes, i.effective_at
     FROM incoming AS r
@@ -58,14 +58,14 @@ WITH incoming AS MATERIALIZED (
     ON CONFLICT (cluster, namespace, name) DO UPDATE
     SET (type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets, cputhreads,
          spec_vcpus, memory, spec_memory_bytes, storageclass, network, instancetype, preference, run_strategy, status,
-         os, architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch,
+         os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at, version_epoch,
          version_number, version_time, version_step, shape, digest, object_time, known_at, effective_at, updated_at)
       = (excluded.type, excluded.id, excluded.time, excluded.uid, excluded.resource_version, excluded.changed_by,
          excluded.kind, excluded.generation, excluded.cpucores, excluded.cpusockets, excluded.cputhreads,
          excluded.spec_vcpus, excluded.memory, excluded.spec_memory_bytes, excluded.storageclass, excluded.network,
          excluded.instancetype, excluded.preference, excluded.run_strategy, excluded.status, excluded.os,
          excluded.architecture, excluded.machine_type, excluded.disks, excluded.disk_bytes, excluded.labels,
-         excluded.created_at, excluded.deleted_at, excluded.version_epoch, excluded.version_number,
+         excluded.owner, excluded.created_at, excluded.deleted_at, excluded.version_epoch, excluded.version_number,
          excluded.version_time, excluded.version_step, excluded.shape, excluded.digest, excluded.object_time,
          excluded.known_at, greatest(s.effective_at, excluded.effective_at), excluded.updated_at)
     WHERE (excluded.version_epoch, excluded.version_number, excluded.version_time, excluded.version_step)
@@ -77,12 +77,12 @@ WITH incoming AS MATERIALIZED (
 INSERT INTO vm_history (
     cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets,
     cputhreads, vcpus, memory, memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os,
-    architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch, version_number,
+    architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at, version_epoch, version_number,
     version_time, version_step, shape, digest, object_time, known_at, effective_at
 )
 SELECT cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
        cpusockets, cputhreads, spec_vcpus, memory, spec_memory_bytes, storageclass, network, instancetype, preference,
-       run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at,
+       run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at,
        version_epoch, version_number, version_time, version_step, shape, digest, object_time, known_at, effective_at
 FROM moved
 RETURNING cluster, namespace, name, version_number, version_step, digest;
@@ -125,7 +125,7 @@ WITH incoming AS MATERIALIZED (
         generation bigint, cpucores integer, cpusockets integer, cputhreads integer, vcpus integer, memory text,
         memory_bytes bigint, storageclass text, network text, instancetype text, preference text, run_strategy text,
         status text, os text, architecture text, machine_type text, disks integer, disk_bytes bigint, labels jsonb,
-        created_at timestamptz, deleted_at timestamptz, version_number bigint, version_time timestamptz,
+        owner text, created_at timestamptz, deleted_at timestamptz, version_number bigint, version_time timestamptz,
         version_step smallint, shape smallint, digest bigint
     )
     LEFT JOIN clusters AS c ON c.cluster = r.cluster
@@ -156,7 +156,7 @@ WITH incoming AS MATERIALIZED (
     UNION ALL
     SELECT cluster, namespace, name, 'vmledger.reconcile.delete', 'list-' || machines_version, machines_time, NULL,
            machines_version, NULL, NULL, 'VirtualMachine', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, machines_time,
+           NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, machines_time,
            CASE WHEN version_number < 0 THEN -1 ELSE machines_version END,
            CASE WHEN version_number < 0 THEN machines_time ELSE '-infinity' END,
            2, 1, 0, machines_epoch, machines_time, machines_time, NULL, NULL, NULL, NULL
@@ -270,15 +270,15 @@ WITH incoming AS MATERIALIZED (
     INSERT INTO vm_history (
         cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
         cpusockets, cputhreads, vcpus, memory, memory_bytes, storageclass, network, instancetype, preference,
-        run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at,
+        run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at,
         version_epoch, version_number, version_time, version_step, shape, digest, object_time, known_at, effective_at,
         overtaken
     )
     SELECT cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
            cpusockets, cputhreads, vcpus, memory, memory_bytes, storageclass, network, instancetype, preference,
-           run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, created_at, deleted_at,
-           version_epoch, version_number, version_time, version_step, shape, digest, object_from, known_from,
-           effective_from, overtaken
+           run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at,
+           deleted_at, version_epoch, version_number, version_time, version_step, shape, digest, object_from,
+           known_from, effective_from, overtaken
     FROM judged WHERE held_at IS NULL
     RETURNING *
 
@@ -286,12 +286,13 @@ WITH incoming AS MATERIALIZED (
     UPDATE vm_history AS h
     SET (type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets, cputhreads, vcpus,
          memory, memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os, architecture,
-         machine_type, disks, disk_bytes, labels, created_at, deleted_at, shape, digest, object_time, known_at,
+         machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at, shape, digest, object_time, known_at,
          effective_at, overtaken, recorded_at)
       = (k.type, k.id, k.time, k.uid, k.resource_version, k.changed_by, k.kind, k.generation, k.cpucores, k.cpusockets,
          k.cputhreads, k.vcpus, k.memory, k.memory_bytes, k.storageclass, k.network, k.instancetype, k.preference,
-         k.run_strategy, k.status, k.os, k.architecture, k.machine_type, k.disks, k.disk_bytes, k.labels, k.created_at,
-         k.deleted_at, k.shape, k.digest, k.object_from, k.known_from, k.effective_from, k.overtaken, now())
+         k.run_strategy, k.status, k.os, k.architecture, k.machine_type, k.disks, k.disk_bytes, k.labels, k.owner,
+         k.created_at, k.deleted_at, k.shape, k.digest, k.object_from, k.known_from, k.effective_from, k.overtaken,
+         now())
     FROM judged AS k
     WHERE k.better AND h.cluster = k.cluster AND h.namespace = k.namespace AND h.name = k.name
       AND h.effective_at = k.held_at
@@ -320,15 +321,15 @@ WITH incoming AS MATERIALIZED (
 UPDATE vm_state AS s
 SET (type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets, cputhreads, spec_vcpus,
      memory, spec_memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os, architecture,
-     machine_type, disks, disk_bytes, labels, created_at, deleted_at, version_epoch, version_number, version_time,
-     version_step, shape, digest, object_time, known_at, effective_at, updated_at, node, ip_addresses, guest_os, phase,
-     live_vcpus, live_memory_bytes, runtime_seen_at)
+     machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at, version_epoch, version_number,
+     version_time, version_step, shape, digest, object_time, known_at, effective_at, updated_at, node, ip_addresses,
+     guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at)
   = (n.type, n.id, n.time, n.uid, n.resource_version, n.changed_by, n.kind, n.generation, n.cpucores, n.cpusockets,
      n.cputhreads, n.vcpus, n.memory, n.memory_bytes, n.storageclass, n.network, n.instancetype, n.preference,
-     n.run_strategy, n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.created_at,
-     n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest, n.object_time,
-     n.known_at, n.effective_at, now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus, i.live_memory_bytes,
-     i.effective_at),
+     n.run_strategy, n.status, n.os, n.architecture, n.machine_type, n.disks, n.disk_bytes, n.labels, n.owner,
+     n.created_at, n.deleted_at, n.version_epoch, n.version_number, n.version_time, n.version_step, n.shape, n.digest,
+     n.object_time, n.known_at, n.effective_at, now(), i.node, i.ip_addresses, i.guest_os, i.phase, i.live_vcpus,
+     i.live_memory_bytes, i.effective_at),
     -- A size that was looked up holds for the same machine and the same instancetype.
     instancetype_vcpus = CASE WHEN (s.uid, s.instancetype) IS NOT DISTINCT FROM (n.uid, n.instancetype)
                          THEN s.instancetype_vcpus END,
