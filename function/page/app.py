@@ -158,12 +158,14 @@ def _show(view: views.View, shared: _Shared, **path: str) -> tuple[str, int] | f
 def _take(view: views.View, shared: _Shared, form: str, **path: str) -> flask.typing.ResponseReturnValue:
     """Answer with the list of a view."""
     request = _request(view, shared, path)
-    found = view.listing(request) if view.listing is not None else None
-    if found is not None:
-        return takeaway.response(view.name, found, form, shared.places)
-    if "name" in path:  # a name may end like a list
-        return _show(view, shared, **{**path, "name": f"{path['name']}.{form}"})
-    return _error(404, NOT_THERE)
+    if view.listing is None:
+        return _error(404, NOT_THERE)
+    if "name" in path:  # a name may end like a list: who has it whole comes first
+        whole = {**path, "name": f"{path['name']}.{form}"}
+        if view.listing(dataclasses.replace(request, path=whole)) is not None:
+            return _show(view, shared, **whole)
+    found = view.listing(request)
+    return _error(404, NOT_THERE) if found is None else takeaway.response(view.name, found, form, shared.places)
 
 
 def _request(view: views.View, shared: _Shared, path: Mapping[str, str]) -> views.Request:

@@ -71,6 +71,21 @@ def test_a_vm_whose_name_ends_like_a_list_has_its_page(url: str, asked: flask.te
     assert [row["name"] for row in as_csv(asked.get("/vm/east/team/x.csv.csv"))] == ["x.csv"]
 
 
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_vm_whose_name_ends_like_the_list_of_another_is_not_hidden_by_it(
+    url: str, asked: flask.testing.FlaskClient, form: str
+) -> None:
+    """Its page comes first, from when on it is there; the other's story is a list of changes then."""
+    page.store(url, machine(ADD, 1, 0, name="x"), machine(ADD, 2, 9, name=f"x.{form}", uid="u2"))
+    reply = asked.get(f"/vm/east/team/x.{form}")
+    assert (reply.status_code, reply.content_type) == (200, "text/html; charset=utf-8")
+    assert f">x.{form}</h1>" in reply.get_data(as_text=True)
+    assert [row["name"] for row in as_csv(asked.get(f"/vm/east/team/x.{form}.csv"))] == [f"x.{form}"]
+    assert [row["name"] for row in as_csv(asked.get("/changes.csv?cluster=east&namespace=team&name=x"))] == ["x"]
+    before = asked.get(f"/vm/east/team/x.{form}?at=2026-11-01T05:00")
+    assert before.content_type.partition(";")[0] == {"csv": "text/csv", "json": "application/json"}[form]
+
+
 def test_the_capacity_is_by_day_and_part(url: str, asked: flask.testing.FlaskClient, query: Query) -> None:
     """All parts, not only those that the chart tells apart, in whole bytes."""
     today = datetime.datetime.now(datetime.UTC).date()
