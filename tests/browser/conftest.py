@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Literal
@@ -36,6 +37,13 @@ def site(ledger: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     environ = {"DATABASE_URL": ledger, "PAGE_WORKERS": "1"}
     with processes.page(tmp_path_factory.mktemp("page") / "log", environ) as service:
         yield f"http://localhost:{service.port}"
+
+
+@pytest.fixture
+def own_site(url: str, tmp_path: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """A page over a ledger of the test's own: its address, and the ledger's URL."""
+    with processes.page(tmp_path / "log", {"DATABASE_URL": url}) as service:
+        yield f"http://localhost:{service.port}", url
 
 
 @pytest.fixture(scope="session")

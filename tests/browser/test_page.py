@@ -8,7 +8,6 @@ import json
 import pathlib
 import re
 import urllib.parse
-from collections.abc import Iterator
 
 import axe_playwright_python.sync_playwright
 import playwright.sync_api
@@ -232,13 +231,6 @@ def test_the_past_is_chosen_by_its_field(tab: Tab, site: str) -> None:
     tab.get_by_role("link", name="Back to now").click()
     expect(tab.locator(".totals dd").first).to_have_text(now)
     assert tab.get_by_role("note").count() == 0
-
-
-@pytest.fixture
-def own_site(url: str, tmp_path: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """A page over a ledger of the test's own: its address, and the ledger's URL."""
-    with processes.page(tmp_path / "log", {"DATABASE_URL": url}) as service:
-        yield f"http://localhost:{service.port}", url
 
 
 def test_a_hostile_name_runs_nothing(tab: Tab, own_site: tuple[str, str]) -> None:
