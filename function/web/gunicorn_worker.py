@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SEND_SECONDS = 30.0
 """How long a sender may take to read its answer."""
 LINGER_SECONDS = 1.0
-"""How long a refused connection is still read, so that its sender gets the refusal; see :func:`_linger`."""
+"""How long a connection that ends here is still read, so that its sender gets the answer; see :func:`_linger`."""
 LINGER_BYTES = 16 * 2**20
 TRAILER_BYTES = 8192
 """Of a chunked body's trailers, which nobody reads here."""
@@ -149,9 +149,10 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
             if hasattr(pieces, "close"):
                 pieces.close()
         connection.rest()
-        if not is_read:
-            _linger(client)
-        return not response.should_close()
+        if response.should_close():
+            _linger(client)  # also where all was read: HTTP/1.0 and Connection: close may be followed by more bytes
+            return False
+        return True
 
     def notify(self) -> None:
         """Say that the worker lives; gunicorn calls this every second, also while it waits for the end.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -154,6 +155,18 @@ NAMES = st.sampled_from(
     )
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "BREW", "get", "PRI", "")
+
+
+@pytest.mark.parametrize("end", ["HTTP/1.0\r\n", "HTTP/1.1\r\nConnection: close\r\n"])
+def test_bytes_after_the_last_request_do_not_take_its_answer_away(door: processes.Service, end: str) -> None:
+    """The connection ends with the answer; what nobody asked for is read for a moment, so that no reset follows it."""
+    request = f"GET /health/liveness {end}Host: x\r\n\r\n".encode() + b"x" * 2_000_000
+    with socket.create_connection(("127.0.0.1", door.port), timeout=120) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert re.match(rb"HTTP/1\.[01] 200 ", answer)
+    assert answer.endswith(b"\r\n\r\nOK")
 
 
 @hypothesis.given(
