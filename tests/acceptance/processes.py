@@ -51,8 +51,10 @@ class Service:
         with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
             connection.sendall(head.replace("\n", "\r\n").encode() + body)
             answer = b""
-            with contextlib.suppress(ConnectionResetError):  # a server that has seen enough may close at once
+            # A server that has seen enough may close at once; what it answered before is there to be read.
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
                 while data := connection.recv(65536):
                     answer += data
             return answer
