@@ -213,9 +213,7 @@ def test_a_sampler_decides_where_the_sender_does_not(
     assert {span.trace for span in spans} == {collector.TRACE}
 
 
-def test_an_event_that_is_refused_or_put_off_is_a_span_that_failed(
-    collected: collector.Collector, tmp_path: pathlib.Path
-) -> None:
+def test_an_event_that_is_refused_is_a_span_that_failed(collected: collector.Collector, tmp_path: pathlib.Path) -> None:
     """With the status as its error.type, and the log line of the refusal in its trace; the echo's are spans too."""
     with processes.gunicorn(tmp_path / "log", collected.environ()) as service:
         assert service.request("POST", "/", "no event", {"traceparent": collector.traceparent()})[0] == 400
@@ -231,6 +229,17 @@ def test_an_event_that_is_refused_or_put_off_is_a_span_that_failed(
         collector.SENDER,
         "id-of-printed",
     )
+
+
+def test_an_event_that_is_put_off_is_a_span_that_failed(collected: collector.Collector, tmp_path: pathlib.Path) -> None:
+    """With 503 as its error.type, while the database is away; the log's line is in its trace."""
+    nowhere = f"postgresql://nobody@127.0.0.1:{processes.free_port()}/none"
+    with processes.gunicorn(tmp_path / "log", collected.environ(DATABASE_URL=nowhere)) as service:
+        assert send(service, "later", parent=collector.traceparent()) == 503
+        (span,) = collected.await_spans(1, "process /")
+        (line,) = handled(service, "event.deferred")
+    assert (span.failed, span.attributes["error.type"], span.parent) == (True, "503", collector.SENDER)
+    assert (line["trace_id"], line["span_id"]) == span.place
 
 
 def away(url: str, port: int) -> dict[str, str]:
