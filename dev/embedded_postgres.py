@@ -181,7 +181,9 @@ def main() -> int:
     arguments = parser.parse_args()
     command = client()
     if arguments.command:
-        command += ["--pset", "footer=on", "--pset", "pager=off", "--command", arguments.command]
+        command += ["--pset", "footer=on", "--pset", "pager=off"]
+        command += ["--pset", "format=wrapped"]  # within a terminal's width; a pipe or a file gets whole lines
+        command += ["--command", arguments.command]
     return subprocess.run(command, check=False).returncode
 
 
