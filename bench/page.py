@@ -59,9 +59,16 @@ VARYING = {
     "guest_os": "(ARRAY['Fedora Linux 41', 'Red Hat Enterprise Linux 9.4', 'Windows Server 2022'])[1 + number %% 3]",
     "ip_addresses": "ARRAY['10.' || number / 65536 || '.' || number / 256 %% 256 || '.' || number %% 256]",
     "deleted_at": "CASE WHEN number %% 97 = 0 AND version %% 10 = 5 THEN at END",
+    **dict.fromkeys(
+        ("time", "version_time", "effective_at", "recorded_at", "updated_at"),
+        "at + %(step)s * (number / %(machines)s::double precision)",
+    ),
     "labels": "jsonb_build_object('app', 'app-' || number %% 40, 'team', 'team-' || number %% 250, 'env', 'prod')",
 }
-"""A fleet of 8 clusters, 250 namespaces and 400 nodes; of each hundredth VM, each tenth version is a delete."""
+"""A fleet of 8 clusters, 250 namespaces and 400 nodes; of each hundredth VM, each tenth version is a delete.
+
+Changes are spread over all of the time, as in life: not all VMs change in the same tenth of a second.
+"""
 DAYS = """
     WITH days AS (
         SELECT day::date FROM generate_series(current_date - 365, current_date, interval '1 day') AS day
@@ -109,10 +116,11 @@ def _run(folder: pathlib.Path, size: fleet.Size, seconds: float) -> dict[str, An
 
 def _fill(folder: pathlib.Path, size: fleet.Size, progress: Progress) -> None:
     """Fill the ledger, unless the folder has it."""
-    mark, filled = folder / FULL, {"machines": size.machines, "versions": size.versions}
+    mark = folder / FULL
+    filled = {"machines": size.machines, "versions": size.versions, "varying": dict(size.varying)}
     if mark.exists():
-        if (has := json.loads(mark.read_text())) != filled:
-            raise SystemExit(f"{folder} has {has}: give another folder to --keep")
+        if json.loads(mark.read_text()) != filled:
+            raise SystemExit(f"{folder} was filled in otherwise: give another folder to --keep")
         return
     with database.set_for(folder, fleet.SETTINGS) as url:
         progress.say(f"filling in {size.machines:,} VMs with {size.machines * size.versions:,} rows of history")
