@@ -28,15 +28,22 @@ FEW = 50
 """VMs of a namespace that is read VM by VM."""
 LOOKED = 2000
 """Versions that are compared at once with those before them."""
-SECONDS, MOST_SECONDS = 0.06, 0.1
-"""After so long a page looks no further back; the second is for one on which nothing is yet."""
+SECONDS, MOST_SECONDS = 0.05, 0.08
+"""After so long, beside the plans, a page looks no further back; the second is for one on which nothing is yet."""
 FIRST_STEP = datetime.timedelta(seconds=1)
-GROWTH, STEP_SECONDS, PLAN_SECONDS = 8, 0.03, 0.006
-"""By how much a step is longer than the one before it, at most: so that it takes so many seconds beside its plan."""
+GROWTH, STEP_SECONDS, PLAN_SECONDS = 8, 0.03, 0.01
+"""By how much a step is longer than the one before it, at most: so that it takes so many seconds beside its plan.
+
+A dozen steps reach back for as long as a history can be, and each is planned. So the plans do not count, and a small
+ledger is always looked through.
+"""
 LONGEST = datetime.timedelta(days=3650)
 EARLIEST = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)
 KINDS = ("appeared", "changed", "started", "moved", "stopped", "deleted", "recreated", "returned")
 GONE = frozenset({"deleted", "stopped"})
+OF_INSTANCES = frozenset({"started", "moved", "stopped"})
+OF_BOTH = frozenset({None, "changed"})
+"""Kinds that versions of instances have, and of VMs as well; all others are of VMs."""
 FILTERS = ("cluster", "namespace", "name")
 LAST = "\U0010ffff"
 NAMES = frozenset({*FILTERS, "from", "to", "what", "before"})
@@ -81,6 +88,8 @@ class Asked:
         return {
             **{name: getattr(self, name) for name in ("until", *FILTERS)},
             "gone": self.what in GONE,
+            "machines": self.what not in OF_INSTANCES,
+            "instances": self.what in OF_INSTANCES | OF_BOTH,
         }
 
 
@@ -128,9 +137,9 @@ def find(cursor: database.Cursor, asked: Asked) -> Found:
     keys = _Keys(cursor, asked)
     while len(rows) < PAGE:
         batch = keys.batch()
-        for row in _changes(cursor, batch):
-            if asked.what in (None, row["what"]):
-                rows.append(row)
+        began = time.monotonic()
+        rows += [row for row in _changes(cursor, batch) if asked.what in (None, row["what"])]
+        keys.seconds += time.monotonic() - began
         if keys.upto is None or keys.seconds > (SECONDS if rows else MOST_SECONDS):
             break
     if len(rows) >= PAGE and (shown := _whole(rows)) < len(rows):
@@ -168,23 +177,19 @@ def _changes(cursor: database.Cursor, keys: list[Key]) -> list[dict[str, Any]]:
 class _Keys:
     """The keys of the versions that are asked for, newest first, a batch at a time.
 
-    upto: from where the next batch goes on, None at the end of the history.
+    upto: from where the next batch goes on, None at the end of the history. seconds: how long all of it took, beside
+    the plans.
     """
 
     def __init__(self, cursor: database.Cursor, asked: Asked) -> None:
         self._cursor, self._asked = cursor, asked
-        self._began = time.monotonic()
+        self.seconds = 0.0
         self._step = FIRST_STEP
         self.upto: Key | None = asked.before or (asked.until, LAST, LAST, LAST)
         few = asked.namespace and not asked.name and self._count() <= FEW
         self._statement = "few_keys" if few else "recent_keys"
         if few or asked.name:
             self._step = LONGEST
-
-    @property
-    def seconds(self) -> float:
-        """How long this has gone on."""
-        return time.monotonic() - self._began
 
     def _count(self) -> int:
         known = {"cluster": self._asked.cluster, "namespace": self._asked.namespace, "most": FEW + 1}
@@ -211,8 +216,10 @@ class _Keys:
 
     def _pace(self, seconds: float, *, is_full: bool) -> None:
         """Choose the next step by what the one before it took; is_full: it holds more than was read of it."""
+        read = max(seconds - PLAN_SECONDS, 0.001)
+        self.seconds += read
         if self._step < LONGEST:
-            growth = STEP_SECONDS / max(seconds - PLAN_SECONDS, 0.001)
+            growth = STEP_SECONDS / read
             self._step = max(FIRST_STEP, self._step * min(growth, 1 if is_full else GROWTH))
 
     def _floor(self, upper: datetime.datetime) -> datetime.datetime:

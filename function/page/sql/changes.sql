@@ -1,18 +1,19 @@
 -- What changed. vm_changes looks the version before each version up, so first the keys of the newest versions are
 -- found, as many as a page needs, and then only their changes are made.
 
--- recent_keys (since, until, cluster, namespace, name, gone, upto_time, upto_cluster, upto_namespace, upto_name, most,
--- looked)
+-- recent_keys (since, until, cluster, namespace, name, gone, machines, instances, upto_time, upto_cluster,
+-- upto_namespace, upto_name, most, looked)
 -- Returns where versions begin that were in force and may differ from the version before them, newest first: the time
 -- and the VM; from since up to until. The filters are NULL where they are not asked. gone: versions that are deletes
--- alone. upto: only keys below that one. looked: how many versions are compared; the last of them is returned in any
--- case, as is_last, and is_silent where it repeats the one before it.
+-- alone. machines, instances: versions of which of both. upto: only keys below that one. looked: how many versions are
+-- compared; the last of them is returned in any case, as is_last, and is_silent where it repeats the one before it.
 -- The time is found by an index that summarizes blocks, or by the name; all keys of the time are sorted before the
 -- first is compared. What repeats a flat version whole may still tell something new: vm_changes says so.
 PREPARE recent_keys (
-    timestamptz, timestamptz, text, text, text, boolean, timestamptz, text, text, text, integer, integer
+    timestamptz, timestamptz, text, text, text, boolean, boolean, boolean, timestamptz, text, text, text, integer,
+    integer
 ) AS
-SELECT k.effective_at, k.cluster, k.namespace, k.name, k.number = $12 AS is_last, s.silent IS true AS is_silent
+SELECT k.effective_at, k.cluster, k.namespace, k.name, k.number = $14 AS is_last, s.silent IS true AS is_silent
 FROM (
     SELECT h.*, row_number() OVER (
         ORDER BY h.effective_at DESC, h.cluster DESC, h.namespace DESC, h.name DESC
@@ -20,19 +21,19 @@ FROM (
     FROM (
         SELECT h.effective_at, h.cluster, h.namespace, h.name, NULL AS owner_uid
         FROM vm_history AS h
-        WHERE h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
+        WHERE $7 AND h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
           AND ($3 IS NULL OR h.cluster = $3) AND ($4 IS NULL OR h.namespace = $4) AND ($5 IS NULL OR h.name = $5)
           AND (NOT $6 OR h.deleted_at IS NOT NULL)
-          AND (h.effective_at, h.cluster, h.namespace, h.name) < ($7, $8, $9, $10)
+          AND (h.effective_at, h.cluster, h.namespace, h.name) < ($9, $10, $11, $12)
         UNION ALL
         SELECT h.effective_at, h.cluster, h.namespace, h.name, h.owner_uid
         FROM vm_runtime_history AS h
-        WHERE h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
+        WHERE $8 AND h.effective_at >= $1 AND h.effective_at <= $2 AND NOT h.overtaken
           AND ($3 IS NULL OR h.cluster = $3) AND ($4 IS NULL OR h.namespace = $4) AND ($5 IS NULL OR h.name = $5)
           AND (NOT $6 OR h.deleted_at IS NOT NULL)
-          AND (h.effective_at, h.cluster, h.namespace, h.name) < ($7, $8, $9, $10)
+          AND (h.effective_at, h.cluster, h.namespace, h.name) < ($9, $10, $11, $12)
         ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC
-        LIMIT $12
+        LIMIT $14
     ) AS h
     OFFSET 0
 ) AS k
@@ -69,9 +70,9 @@ LEFT JOIN LATERAL (
     ORDER BY v.effective_at DESC LIMIT 1
 ) AS instance ON true
 CROSS JOIN LATERAL (SELECT coalesce(machine.silent, instance.silent)) AS s (silent)
-WHERE s.silent IS NOT true OR k.number = $12
+WHERE s.silent IS NOT true OR k.number = $14
 ORDER BY k.effective_at DESC, k.cluster DESC, k.namespace DESC, k.name DESC
-LIMIT $11;
+LIMIT $13;
 
 -- count_few (cluster, namespace, most)
 -- Counts the VMs of a namespace, deleted ones too, but not on beyond so many.
@@ -81,26 +82,29 @@ FROM (
     SELECT FROM vm_state WHERE namespace = $2 AND ($1 IS NULL OR cluster = $1) LIMIT $3
 ) AS few;
 
--- few_keys (since, until, cluster, namespace, gone, upto_time, upto_cluster, upto_namespace, upto_name, most)
+-- few_keys (since, until, cluster, namespace, gone, machines, instances, upto_time, upto_cluster, upto_namespace,
+-- upto_name, most)
 -- Returns the same as recent_keys of a namespace with few VMs: VM by VM, so that a quiet one is found at once.
-PREPARE few_keys (timestamptz, timestamptz, text, text, boolean, timestamptz, text, text, text, integer) AS
+PREPARE few_keys (
+    timestamptz, timestamptz, text, text, boolean, boolean, boolean, timestamptz, text, text, text, integer
+) AS
 SELECT DISTINCT h.effective_at, s.cluster, s.namespace, s.name, false AS is_last, false AS is_silent
 FROM vm_state AS s
 CROSS JOIN LATERAL (
     (SELECT h.effective_at FROM vm_history AS h
-     WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND NOT h.overtaken
+     WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND $6 AND NOT h.overtaken
        AND h.effective_at >= $1 AND h.effective_at <= $2 AND (NOT $5 OR h.deleted_at IS NOT NULL)
-     ORDER BY h.effective_at DESC LIMIT $10)
+     ORDER BY h.effective_at DESC LIMIT $12)
     UNION ALL
     (SELECT h.effective_at FROM vm_runtime_history AS h
-     WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND NOT h.overtaken
+     WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND $7 AND NOT h.overtaken
        AND h.effective_at >= $1 AND h.effective_at <= $2 AND (NOT $5 OR h.deleted_at IS NOT NULL)
-     ORDER BY h.effective_at DESC LIMIT $10)
+     ORDER BY h.effective_at DESC LIMIT $12)
 ) AS h
 WHERE s.namespace = $4 AND ($3 IS NULL OR s.cluster = $3)
-  AND (h.effective_at, s.cluster, s.namespace, s.name) < ($6, $7, $8, $9)
+  AND (h.effective_at, s.cluster, s.namespace, s.name) < ($8, $9, $10, $11)
 ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC
-LIMIT $10;
+LIMIT $12;
 
 -- changes_of (times, clusters, namespaces, names)
 -- Returns what changed at each of some keys: nothing, where the version repeats the facts of the one before it.
