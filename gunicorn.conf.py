@@ -37,6 +37,9 @@ graceful_timeout = 20
 worker_tmp_dir = "/dev/shm"
 # No control socket: nothing uses it, and it is a file in the home folder, which may be read-only.
 control_socket_disable = True
+# Its parser in Python, also where the one in C is installed: that one refuses a request line that is too long only once
+# it has ended (docs/performance.md).
+http_parser = "python"
 # A header is an attribute: a list of storage classes or a subject may be longer than the default of 8190 bytes.
 # All headers together may have 128 KiB (function/web/heads.py).
 limit_request_field_size = 65536 - 16

@@ -13,7 +13,7 @@ import multiprocessing
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 Render = Callable[[int], bytes]
 """The bytes of the n-th request."""
@@ -79,6 +79,12 @@ class _Connection:
         self.busy = False
         return int(head[9:12])
 
+    def status(self) -> int:
+        """Wait for the answer; return its status."""
+        while (status := self.receive()) is None:
+            pass
+        return status
+
     @property
     def is_over(self) -> bool:
         """Whether the server wants, or has made, an end of the connection."""
@@ -94,10 +100,27 @@ def send(port: int, request: bytes) -> int:
     """Send one request on a connection of its own; return its status."""
     connection = _Connection(port)
     connection.send(request)
-    while (status := connection.receive()) is None:
-        pass
+    status = connection.status()
     connection.socket.close()
     return status
+
+
+class Together:
+    """Some connections to a port, each of which sends one request at a time."""
+
+    def __init__(self, port: int, connections: int) -> None:
+        self._connections = [_Connection(port) for _ in range(connections)]
+
+    def send(self, requests: Sequence[bytes]) -> list[int]:
+        """Send a request on each connection; return the statuses once all are answered."""
+        for connection, request in zip(self._connections, requests, strict=True):
+            connection.send(request)
+        return [connection.status() for connection in self._connections]
+
+    def close(self) -> None:
+        """End the connections."""
+        for connection in self._connections:
+            connection.socket.close()
 
 
 def run(

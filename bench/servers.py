@@ -75,6 +75,10 @@ class Server:
     port: int
     pid: int
 
+    def children(self) -> list[int]:
+        """Return the ids of its workers."""
+        return [process.pid for process in psutil.Process(self.pid).children()]
+
     def memory(self) -> float:
         """Return the memory of its processes, shared pages counted once, in MiB."""
         processes = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
@@ -82,10 +86,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def served(command: Command) -> Iterator[Server]:
-    """Run a server until the block ends."""
+def served(command: Command, *, seconds: float = START_SECONDS) -> Iterator[Server]:
+    """Run a server until the block ends; seconds: until it must answer."""
     with _started(command) as (server, log):
-        _wait(server, log)
+        _wait(server, log, seconds)
         yield server
 
 
@@ -116,8 +120,8 @@ def _started(command: Command) -> Iterator[tuple[Server, IO[bytes]]]:
             process.wait(START_SECONDS)
 
 
-def _wait(server: Server, log: IO[bytes]) -> None:
-    end = time.monotonic() + START_SECONDS
+def _wait(server: Server, log: IO[bytes], seconds: float) -> None:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health/liveness", timeout=5).close()

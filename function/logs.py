@@ -8,6 +8,7 @@ Every event gets a line, so its cost counts: with ``extra`` it takes three times
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import json
@@ -140,7 +141,9 @@ class Lines(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: list[bytes] = []
+        self._lines: collections.deque[bytes] = collections.deque()
+        self._is_due = False
+        """Whether :meth:`flush` will be called, and has not begun: it takes whatever is added before it begins."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record's line, or keep it until the end of the turn."""
@@ -153,26 +156,30 @@ class Lines(logging.Handler):
 
     def tell(self, line: Line) -> bool:
         """Write a line that is known whole, if this handler writes JSON and adds nothing; return whether it does."""
-        if not isinstance(self.formatter, JsonFormatter) or self.beside is not None:
+        formatter = self.formatter
+        if self.beside is not None or not isinstance(formatter, JsonFormatter):
             return False
-        self.acquire()
-        try:
-            self._add(self.formatter.encoded(line))
-        finally:
-            self.release()
+        self._add(formatter.encoded(line))
         return True
 
     def _add(self, line: bytes) -> None:
-        """Write a line, or keep it until the end of the turn."""
+        """Write a line, or keep it until the end of the turn; by any thread, and without a lock, which costs more."""
         self._lines.append(line)
+        if self._is_due:
+            return
         if self.later is None:
             self.flush()
-        elif len(self._lines) == 1:
+        else:
+            self._is_due = True
             self.later(self.flush)
 
     def flush(self) -> None:
         """Write what was kept."""
-        lines, self._lines = self._lines, []
+        self._is_due = False
+        lines = []
+        with contextlib.suppress(IndexError):
+            while True:
+                lines.append(self._lines.popleft())
         with contextlib.suppress(OSError, ValueError):
             for portion in _portions(lines):
                 sys.stderr.buffer.write(portion)
@@ -201,7 +208,7 @@ def tell(log: logging.Logger, level: int, line: Line) -> None:
     It goes to the handlers of the root logger, as all of ours do: the loggers between have none.
     """
     record = None
-    for handler in logging.getLogger().handlers:
+    for handler in logging.root.handlers:
         if level >= handler.level and not (isinstance(handler, Lines) and handler.tell(line)):
             if record is None:
                 record = Record(log.name, level, "", 0, line.message, (), None)

@@ -76,4 +76,4 @@ def failed(subjects: Sequence[Subject], status: int, sentence: str, started: flo
 
 
 def _ms(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 1)
+    return int((time.perf_counter() - started) * 10_000 + 0.5) / 10  # round() takes ten times as long
