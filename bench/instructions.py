@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -18,9 +17,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 
-from bench import contest, database, instances, load, requests, servers
+from bench import contest, database, instances, load, report, requests, servers
 from bench.progress import Progress
 
+JSON = pathlib.Path(__file__).parent / "results" / "instructions.json"
 CONNECTIONS = 32
 """Requests at once, which share their commits."""
 WARM, MEASURED = 160, 640
@@ -37,7 +37,7 @@ LINE = "the line of the log that each event gets"
 def main() -> int:
     """Count, print, save."""
     parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="a file for the figures")
+    parser.add_argument("--json", type=pathlib.Path, default=JSON, help="the file for the figures")
     arguments = parser.parse_args()
     if shutil.which(TOOL[0]) is None:
         raise SystemExit("valgrind is missing: apt install valgrind")
@@ -45,11 +45,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="vmledger-bench-") as folder:
         found = _count(pathlib.Path(folder), progress)
     progress.say()
-    print(f"{'instructions of the worker':56}{'thousands':>10}")
-    for name, count in found.items():
-        print(f"{name:56}{count / 1000:10.1f}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    text = [f"{'instructions of the worker':56}{'thousands':>10}"]
+    text += [f"{name:56}{count / 1000:10.1f}" for name, count in found.items()]
+    print("\n".join(text))
+    report.save({"text": text, "figures": {}, "instructions": found}, arguments.json, ())
     return 0
 
 

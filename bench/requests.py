@@ -38,8 +38,11 @@ def identifier(number: int | str) -> str:
     return f"{RUN}-{number}"
 
 
-def flat(machines: int, *, prefix: str = "vm", earlier: int = 0) -> load.Render:
-    """Flat events, as the published example's transformer sends them; each happened so many events earlier."""
+def flat(machines: int, *, prefix: str = "vm", earlier: int = 0, step: int = STEP) -> load.Render:
+    """Flat events, as the published example's transformer sends them; each happened so many events earlier.
+
+    step: microseconds from one event to the next.
+    """
     head = (
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 0\r\n"
         "Ce-Cpucores: 4\r\nCe-Cpusockets: 2\r\nCe-Kind: VirtualMachine\r\nCe-Memory: 8Gi\r\nCe-Network: default\r\n"
@@ -47,7 +50,11 @@ def flat(machines: int, *, prefix: str = "vm", earlier: int = 0) -> load.Render:
         f"Ce-Namespace: {NAMESPACE}\r\nCe-Knativearrivaltime: 2026-11-22T00:58:00.964680178Z\r\nKn-Namespace: ns\r\n"
         "Prefer: reply\r\nAccept-Encoding: gzip\r\n"
     ).encode()
-    return lambda number: head + _attributes(number, machine(prefix, number, machines), earlier) + b"\r\n"
+
+    def render(number: int) -> bytes:
+        return head + _attributes(number, machine(prefix, number, machines), earlier, step=step) + b"\r\n"
+
+    return render
 
 
 def shown(render: load.Render, token: str) -> load.Render:
@@ -96,9 +103,11 @@ def machine(prefix: str, number: int, machines: int) -> bytes:
     return b"%s-%06d" % (prefix.encode(), number * STRIDE % machines)
 
 
-def _attributes(number: int, name: bytes, earlier: int, plural: bytes = MACHINES.encode()) -> bytes:
+def _attributes(
+    number: int, name: bytes, earlier: int, plural: bytes = MACHINES.encode(), *, step: int = STEP
+) -> bytes:
     """The headers in which an event differs from the others."""
-    second, micros = divmod(BEGAN + (number - earlier) * STEP, 1_000_000)
+    second, micros = divmod(BEGAN + (number - earlier) * step, 1_000_000)
     subject = b"/apis/kubevirt.io/v1/namespaces/%s/%s/%s" % (NAMESPACE.encode(), plural, name)
     values = (identifier(number).encode(), name, _second(second), micros, subject)
     return b"Ce-Id: %s\r\nCe-Name: %s\r\nCe-Time: %s.%06dZ\r\nCe-Subject: %s\r\n" % values

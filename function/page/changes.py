@@ -26,12 +26,12 @@ BATCH = 60
 """Keys whose changes are made at once: most versions of KubeVirt change nothing."""
 FEW = 50
 """VMs of a namespace that is read VM by VM."""
-LOOKED = 2000
+LOOKED = 1000
 """Versions that are compared at once with those before them."""
-SECONDS, MOST_SECONDS = 0.05, 0.08
+SECONDS, MOST_SECONDS = 0.03, 0.05
 """After so long, beside the plans, a page looks no further back; the second is for one on which nothing is yet."""
 FIRST_STEP = datetime.timedelta(seconds=1)
-GROWTH, STEP_SECONDS, PLAN_SECONDS = 8, 0.03, 0.01
+GROWTH, STEP_SECONDS, PLAN_SECONDS = 8, 0.02, 0.01
 """By how much a step is longer than the one before it, at most: so that it takes so many seconds beside its plan.
 
 A dozen steps reach back for as long as a history can be, and each is planned. So the plans do not count, and a small

@@ -64,6 +64,7 @@ def test_changes_are_filtered_paged_and_opened(
         tab.get_by_label("Namespace").fill("team")
         tab.get_by_role("main").get_by_role("button", name="Show").click()
         assert "what=appeared" in tab.url
+        expect(kinds.first).to_have_text("appeared")
         assert set(kinds.all_inner_texts()) == {"appeared"}
         tab.locator("ol.story").get_by_role("link", name="b", exact=True).click()
         expect(tab.get_by_role("heading", level=1)).to_have_text("b")
