@@ -135,7 +135,8 @@ class Publisher:
         kept = at
         while not self._stop.is_set():
             portion = ledger.read(window)
-            if not portion.complete and kept is at:
+            if (portion.messages or not portion.complete) and kept is at:
+                # What is sent again after a kill is this window, so what was committed since is late, not news.
                 kept = position.midway(at, window, window.after)
                 ledger.write(kept)
             if portion.messages:

@@ -14,10 +14,13 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from function.clients import postgres
+from function.inventory.storage import store
 from tests import conftest, machines, publishing
 from tests.acceptance import processes
+from tests.integration import test_past
 
 
 @contextlib.contextmanager
@@ -133,6 +136,52 @@ def test_told_to_stop_it_finishes_what_is_in_flight_and_ends_with_0(url: str, tm
             assert service.send(name="b") == 204
             sink.wait(2)
     assert [event.data["name"] for event in sink.received] == ["a", "b"]
+
+
+def test_one_that_was_frozen_while_another_took_over_sends_nothing_out_of_order(
+    url: str, tmp_path: pathlib.Path
+) -> None:
+    """Its session has ended meanwhile: when it goes on, it repeats at most what the other one sent."""
+    database = postgres.Database({"dsn": url}, timeout=10)
+    tables = store.Store(database)
+    test_past.write(tables, *(test_past.machine(test_past.UPDATE, n, n / 10, cores=n) for n in range(10, 50, 2)))
+
+    def slow(_event: publishing.Json, _times: int) -> publishing.Answer:
+        time.sleep(0.05)
+        return publishing.TAKEN
+
+    with (
+        contextlib.closing(database),
+        publishing.sinking(slow) as sink,
+        publish(tmp_path / "a", url, sink.url, "--from", "beginning") as first,
+    ):
+        sink.wait(5)
+        first.send_signal(signal.SIGSTOP)
+        conftest.execute(
+            url,
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND d.datname = current_database()",
+        )
+        test_past.write(tables, test_past.machine(test_past.UPDATE, 11, 1.1, cores=11))
+        with publish(tmp_path / "b", url, sink.url):
+            _until(lambda: {_version(event) for event in sink.received} == {*range(10, 50, 2), 11})
+            test_past.write(tables, test_past.machine(test_past.UPDATE, 50, 5, cores=50))
+            _until(lambda: _version(sink.received[-1]) == 50)
+            first.send_signal(signal.SIGCONT)
+            _until(lambda: "publish.waiting" in (tmp_path / "a").read_text().replace("waiting_for_database", ""))
+    once = {event.id: (_version(event), event.what == "corrected") for event in sink.received}
+    assert list(once.values()) == [*((n, False) for n in range(10, 50, 2)), (11, True), (50, False)]
+
+
+def _version(event: publishing.Received) -> int:
+    return int(event.data["resource_version"])
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + publishing.SECONDS
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_it_shows_its_metrics(url: str, tmp_path: pathlib.Path) -> None:

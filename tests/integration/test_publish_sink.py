@@ -121,6 +121,24 @@ def test_it_goes_on_after_a_stop_in_the_middle(url: str, tables: store.Store, qu
     assert cores(sink.taken()) == [*range(10, 22), *range(30, 33)]
 
 
+def test_what_is_sent_again_after_a_stop_is_not_mixed_with_what_came_late(url: str, tables: store.Store) -> None:
+    """The sink has taken a newer change of the VM, so the late one is a correction, though no position is past it."""
+    with publishing.sinking(lambda event, _: (503, {}) if event["subject"] == "team/a" else publishing.TAKEN) as sink:
+        with publishing.publishing(url, sink.url, publishing.NOW):
+            write(tables, *(machine(ADD, 10, 0, name=name) for name in "ab"), machine(UPDATE, 30, 3, name="b", cores=8))
+            until(lambda: len(sink.taken()) == 2 and len(sink.received) > 2)
+        write(tables, machine(UPDATE, 20, 2, name="b", cores=4))
+        sink.answer = lambda _event, _times: publishing.TAKEN
+        with publishing.publishing(url, sink.url):
+            until(lambda: any(each.data["resource_version"] == 20 for each in sink.taken()))
+    first = {each.id: each for each in sink.taken() if each.data["name"] == "b"}.values()
+    assert [(each.data["resource_version"], each.what) for each in first] == [
+        (10, "appeared"),
+        (30, "changed"),
+        (20, "corrected"),
+    ]
+
+
 def test_a_position_that_is_set_anew_sends_the_same_ids(url: str, tables: store.Store) -> None:
     """--from on a later start; and without it nothing is sent twice."""
     several(tables, 4)
