@@ -116,22 +116,48 @@ WITH pieces AS (
                        q.version_number, q.version_time, q.version_step
                 WHERE q.effective_at <= m.at
                 UNION ALL
-                (SELECT h.phase, h.node, h.live_vcpus, h.live_memory_bytes, h.effective_at, h.version_epoch,
-                        h.version_number, h.version_time, h.version_step
-                 FROM vm_runtime_history AS h
-                 WHERE q.effective_at > m.at
-                   AND h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = m.uid
-                   AND NOT h.overtaken AND h.effective_at <= m.at
-                 ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
-                          h.version_step DESC
-                 LIMIT 1)
-                UNION ALL
-                SELECT h.phase, h.node, h.live_vcpus, h.live_memory_bytes, h.effective_at, h.version_epoch,
+                SELECT h.phase, h.node, coalesce(h.live_vcpus, cpu.live_vcpus),
+                       coalesce(h.live_memory_bytes, ram.live_memory_bytes), h.effective_at, h.version_epoch,
                        h.version_number, h.version_time, h.version_step
-                FROM vm_runtime_history AS h
-                WHERE q.effective_at > m.at
-                  AND h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND h.owner_uid = m.uid
-                  AND NOT h.overtaken AND h.effective_at > m.at AND h.effective_at < m.ends
+                FROM (
+                    (SELECT * FROM vm_runtime_history AS h
+                     WHERE q.effective_at > m.at
+                       AND h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+                       AND h.owner_uid = m.uid AND NOT h.overtaken AND h.effective_at <= m.at
+                     ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
+                              h.version_step DESC
+                     LIMIT 1)
+                    UNION ALL
+                    SELECT * FROM vm_runtime_history AS h
+                    WHERE q.effective_at > m.at
+                      AND h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name
+                      AND h.owner_uid = m.uid AND NOT h.overtaken AND h.effective_at > m.at AND h.effective_at < m.ends
+                ) AS h
+                -- What is gone keeps the size that was said of it last, as the state does.
+                LEFT JOIN LATERAL (
+                    SELECT b.live_vcpus FROM vm_runtime_history AS b
+                    WHERE h.deleted_at IS NOT NULL AND h.live_vcpus IS NULL AND b.live_vcpus IS NOT NULL
+                      AND b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name
+                      AND b.owner_uid = h.owner_uid AND (h.uid IS NULL OR b.uid = h.uid)
+                      AND NOT b.overtaken AND b.effective_at <= h.effective_at
+                      AND (b.effective_at, b.version_epoch, b.version_number, b.version_time, b.version_step)
+                          < (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
+                    ORDER BY b.effective_at DESC, b.version_epoch DESC, b.version_number DESC, b.version_time DESC,
+                             b.version_step DESC
+                    LIMIT 1
+                ) AS cpu ON true
+                LEFT JOIN LATERAL (
+                    SELECT b.live_memory_bytes FROM vm_runtime_history AS b
+                    WHERE h.deleted_at IS NOT NULL AND h.live_memory_bytes IS NULL AND b.live_memory_bytes IS NOT NULL
+                      AND b.cluster = h.cluster AND b.namespace = h.namespace AND b.name = h.name
+                      AND b.owner_uid = h.owner_uid AND (h.uid IS NULL OR b.uid = h.uid)
+                      AND NOT b.overtaken AND b.effective_at <= h.effective_at
+                      AND (b.effective_at, b.version_epoch, b.version_number, b.version_time, b.version_step)
+                          < (h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step)
+                    ORDER BY b.effective_at DESC, b.version_epoch DESC, b.version_number DESC, b.version_time DESC,
+                             b.version_step DESC
+                    LIMIT 1
+                ) AS ram ON true
             ) AS h
             WINDOW versions AS (
                 ORDER BY h.effective_at, h.version_epoch, h.version_number, h.version_time, h.version_step

@@ -177,6 +177,8 @@ class Machine:
     uid: str = ""
     facts: Object | None = None
     ran: dict[str, Object] = dataclasses.field(default_factory=dict)
+    said: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The size that was said last of each: what is gone keeps it."""
 
 
 FACTS = st.fixed_dictionaries(
@@ -220,7 +222,9 @@ def played(lives: Sequence[tuple[int, str, Object]], since: int, until: int) -> 
         elif what in ("vmi", "end") and each.uid:
             told.add(each.uid)
             gone = {"phase": "Gone"} if what == "end" else {}
-            each.ran[each.uid] = {**facts, **gone}
+            said = facts["live"] or each.said.get(each.uid)
+            each.said[each.uid] = said
+            each.ran[each.uid] = {**facts, **gone, "live": said if gone else facts["live"]}
             changes.append(running(second, version, step=DELETE if gone else UPDATE, uid=each.uid, **facts))
     return changes, counted
 
