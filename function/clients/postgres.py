@@ -116,6 +116,11 @@ class Database:
                     raise
             time.sleep(LOCK_PAUSE)
 
+    def wait_until_free(self, end: float) -> None:
+        """Return once nobody uses the connection, or at ``end`` on the monotonic clock."""
+        if self._turn.acquire(timeout=max(0.0, end - time.monotonic())):
+            self._turn.release()
+
     def _in_turn(self, work: Callable[[Cursor], T], end: float, lock_wait: float) -> T:
         if not self._turn.acquire(timeout=max(0.0, end - time.monotonic())):
             raise errors.DatabaseUnavailable(BUSY)

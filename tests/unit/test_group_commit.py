@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -20,6 +21,8 @@ class Gate:
         self.stored: list[str] = []
         self.seconds: list[float] = []
         self.open = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
         self.entered = threading.Semaphore(0)
         self.poison = poison
         self.failure: Exception | None = None
@@ -27,7 +30,11 @@ class Gate:
     @property
     def table(self) -> shared_write.Table[str, str]:
         """What the groups are written to; an item is its own key."""
-        return shared_write.Table(self.write, lambda *_, **__: {}, lambda item: item, "table")
+        return shared_write.Table(self.write, lambda *_, **__: {}, self.wait, lambda item: item, "table")
+
+    def wait(self, end: float) -> None:
+        """Wait until the connection is free."""
+        self.free.wait(end - time.monotonic())
 
     def write(self, items: Sequence[str], seconds: float, /, *, lock_wait: float) -> Sequence[str]:
         """Store the items, all or none."""
@@ -84,6 +91,42 @@ def test_what_comes_during_a_write_shares_the_next(pool: concurrent.futures.Thre
     gate.open.set()
     assert [list(future.result(10)) for future in waiting] == [["FIRST"], ["A"], ["B"], ["C"], ["D"], ["E"]]
     assert gate.groups == [["first"], ["a", "b", "c", "d", "e"]]
+
+
+def test_what_comes_while_another_table_is_written_shares_the_write(
+    pool: concurrent.futures.ThreadPoolExecutor,
+) -> None:
+    """A group is open until the connection is free: one write, where each of the three would have had one."""
+    gate = Gate()
+    gate.open.set()
+    gate.free.clear()
+    commit = group_commit.GroupCommit(gate.table, patience=10)
+    waiting = []
+    for item in "abc":
+        waiting.append(pool.submit(commit.submit, [item]))
+        while commit.waiting < len(waiting):
+            threading.Event().wait(0.001)
+    gate.free.set()
+    assert [list(future.result(10)) for future in waiting] == [["A"], ["B"], ["C"]]
+    assert gate.groups == [["a", "b", "c"]]
+
+
+def test_a_leader_that_waits_for_the_connection_in_vain_fails_alone(
+    pool: concurrent.futures.ThreadPoolExecutor,
+) -> None:
+    """Who came later has patience left: it leads, and is written."""
+    gate = Gate()
+    gate.open.set()
+    gate.free.clear()
+    commit = group_commit.GroupCommit(gate.table, patience=3)
+    first = pool.submit(commit.submit, ["first"])
+    time.sleep(2)
+    second = pool.submit(commit.submit, ["second"])
+    with pytest.raises(errors.DatabaseUnavailable):
+        first.result(10)
+    gate.free.set()
+    assert list(second.result(10)) == ["SECOND"]
+    assert gate.groups == [["second"]]
 
 
 @pytest.mark.parametrize("place", range(5))

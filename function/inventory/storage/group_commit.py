@@ -2,8 +2,9 @@
 
 There is no thread of its own and no timer.
 A request that finds nobody writing writes at once; what comes meanwhile gathers in a group.
-The first of a group leads it: it waits for the group's turn, writes what has gathered until then, and tells the others
-what became of theirs. So an idle service adds no wait, and a busy one pays for a commit once for many events.
+The first of a group leads it. It waits for the group's turn, and for the connection, which other tables' groups use
+too; then it writes what has gathered, and tells the others what became of theirs.
+So an idle service adds no wait, and a busy one pays for a commit once for many events.
 A request whose row another transaction has locked leaves its group and waits aside.
 """
 
@@ -117,6 +118,7 @@ class GroupCommit(Generic[Item, Result]):
         closed = False
         try:
             if group.turn.acquire(timeout=max(0.0, request.end - time.monotonic())):
+                self._shared.wait(request.end)
                 if request.end - time.monotonic() > self._patience * LEAST_SHARE:
                     with self._lock:
                         self._groups.popleft()

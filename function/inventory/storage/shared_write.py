@@ -86,12 +86,14 @@ class Table(Generic[Item, Result]):
     write: stores all items within the seconds it is given, or raises and stores none; returns a result for each.
     not_free: returns the keys of the items whose rows cannot be locked: True where one is locked, False where none is
     there. It waits only for a whole table.
+    wait: returns once the table could be written to at once, or at the end that it is given, on the monotonic clock.
     key: returns what names the row of an item.
     name: the table's, in traces.
     """
 
     write: _Write[Item, Result]
     not_free: _NotFree[Item]
+    wait: Callable[[float], None]
     key: Callable[[Item], Hashable]
     name: str
 
@@ -102,6 +104,10 @@ class SharedWrite(Generic[Item, Result]):
     def __init__(self, table: Table[Item, Result]) -> None:
         self._table = table
         self._suspects: dict[Hashable, tuple[float, Lock]] = {}
+
+    def wait(self, end: float) -> None:
+        """Return once a write could begin at once, or at ``end``."""
+        self._table.wait(end)
 
     def store(self, requests: Sequence[Request[Item, Result]], end: float) -> None:
         """Write the items of all requests; afterwards each is done, or has a lock."""

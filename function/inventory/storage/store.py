@@ -133,13 +133,17 @@ class Store:
     @property
     def machines(self) -> shared_write.Table[versions.Change, Outcome]:
         """The tables of the machines, for a group commit."""
-        return shared_write.Table(self.write, self._not_free(_NOT_FREE_MACHINES), lambda change: change.key, "vm_state")
+        return self._table("vm_state", self.write, self._not_free(_NOT_FREE_MACHINES))
 
     @property
     def instances(self) -> shared_write.Table[versions.Change, Outcome]:
         """The tables of the instances, for a group commit. An instance needs the row of its machine too."""
-        not_free = self._not_free(_NOT_FREE_INSTANCES)
-        return shared_write.Table(self.write_instances, not_free, lambda change: change.key, "vm_runtime")
+        return self._table("vm_runtime", self.write_instances, self._not_free(_NOT_FREE_INSTANCES))
+
+    def _table(
+        self, name: str, write: Callable[..., list[Outcome]], not_free: Callable[..., dict[Hashable, bool]]
+    ) -> shared_write.Table[versions.Change, Outcome]:
+        return shared_write.Table(write, not_free, self._database.wait_until_free, lambda change: change.key, name)
 
     def _not_free(self, names: Sequence[str]) -> Callable[..., dict[Hashable, bool]]:
         """Return what returns the keys of the changes whose rows cannot be locked now, and whether they are locked."""
