@@ -214,7 +214,7 @@ def test_a_sampler_decides_where_the_sender_does_not(
 
 
 def test_an_event_that_is_refused_is_a_span_that_failed(collected: collector.Collector, tmp_path: pathlib.Path) -> None:
-    """With the status as its error.type, and the log line of the refusal in its trace; the echo's are spans too."""
+    """With the status as its error.type, and the log line of the refusal in its trace; the echo has a span too."""
     with processes.gunicorn(tmp_path / "log", collected.environ()) as service:
         assert service.request("POST", "/", "no event", {"traceparent": collector.traceparent()})[0] == 400
         assert send(service, "there-is-no-database", parent=collector.traceparent()) == 422

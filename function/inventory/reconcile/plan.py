@@ -122,7 +122,7 @@ def decide(kind: Kind, change: versions.Change, known: Standing | None, moment: 
 
 
 def gone(kind: Kind, lost: Lost[Any], moment: Moment) -> versions.Change:
-    """Return the delete of an object that a complete list did not hold: what was last known, dated by the list."""
+    """Return the delete of an object that a complete list lacks: what was last known, dated by the list."""
     step = CORRECTED if lost.refuted else DELETED
     said: dict[str, Any] = {"type": step, "id": event_id(moment), "time": moment.began, "deleted_at": moment.began}
     said |= dict.fromkeys(versions.NOTES)

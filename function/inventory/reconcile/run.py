@@ -363,7 +363,7 @@ class _Reconciliation:
         )
 
     def _delete(self, kind: kinds.Kind[Any], moment: plan.Moment) -> None:
-        """Delete what the list, which is whole, did not hold.
+        """Delete what the list, which is whole, lacks.
 
         With an object in it that cannot be read, it speaks against no event: that may be about this object.
         """

@@ -192,7 +192,7 @@ class Snapshot:
         self._run(kind.refute, {"rows": json.dumps(places), **dataclasses.asdict(moment)})
 
     def complete(self, kind: kinds.Kind[Any], moment: plan.Moment) -> None:
-        """Note that a list was read to its end: events below it raise nothing any more that it did not hold."""
+        """Note that a list was read to its end: events below it raise nothing any more that it lacks."""
         self._ask_alone(kind.complete, **dataclasses.asdict(moment))
 
     def unsized(self, moment: plan.Moment) -> Iterator[list[Unsized]]:
