@@ -30,6 +30,8 @@ COMMAND_CONNECT_SECONDS = 10.0
 """For commands, which nothing else waits for."""
 ADVISORY_PAUSE = 0.1
 """Between two attempts to take an advisory lock."""
+UNLOCK_SECONDS = 1.0
+"""For giving it back, where the server still answers."""
 TCP = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 
 SQL = statements.load(pathlib.Path(__file__).parent / "sql")
@@ -85,6 +87,7 @@ class Session:
 
     def __init__(self, keywords: Mapping[str, Any], needs: Needs, *, seconds: float = CONNECT_SECONDS) -> None:
         self._lock_wait = needs.lock
+        self._has_lock = False
         with postgres_errors.translated(), deadline.within(seconds):
             given = {**TCP, **resolved(keywords)}
             self.connection: Connection = psycopg2.connect(**given, client_encoding="UTF8", application_name="vmledger")
@@ -120,15 +123,21 @@ class Session:
         while True:
             with self.cursor() as cursor:
                 if SQL.run(cursor, lock, {"key": key}) == [(True,)]:
+                    self._has_lock = True
                     return True
             if time.monotonic() >= end:
                 return False
             time.sleep(ADVISORY_PAUSE)
 
     def close(self) -> None:
-        """End the session."""
-        with contextlib.suppress(psycopg2.Error):
-            self.connection.close()
+        """End the session; what it has locked is free afterwards.
+
+        Postgres ends a session some time after its client is gone, so an advisory lock is given back before.
+        """
+        with contextlib.suppress(psycopg2.Error), contextlib.closing(self.connection):
+            if self._has_lock and not self.closed:
+                with deadline.within(UNLOCK_SECONDS), self.connection.cursor() as cursor:
+                    SQL.run(cursor, "unlock")
 
 
 @contextlib.contextmanager

@@ -34,6 +34,27 @@ DRIVER = [
 ]
 
 
+SLOW_TO_END = """
+DO $$ BEGIN
+    FOR number IN 1..200 LOOP
+        EXECUTE format('CREATE TEMPORARY TABLE made_%s (id integer PRIMARY KEY)', number);
+    END LOOP;
+END $$
+"""
+"""What a session must remove when it ends, which the server does some time after the client is gone."""
+
+
+@pytest.mark.parametrize("key", [7, "seven"])
+def test_a_lock_is_free_once_its_session_is_closed(url: str, key: int | str) -> None:
+    """Who comes next finds it free, although the server has not ended the session yet."""
+    for _ in range(3):
+        session = postgres_session.Session({"dsn": url}, postgres.NEEDS)
+        assert session.alone(key)
+        with session.cursor() as cursor:
+            cursor.execute(SLOW_TO_END)
+        session.close()
+
+
 @pytest.mark.parametrize("error", DRIVER, ids=lambda error: error.__name__)
 def test_each_error_of_the_driver_becomes_one_of_ours(error: type[psycopg2.Error]) -> None:
     """Whatever psycopg2 can raise, and without its words: they may quote data."""

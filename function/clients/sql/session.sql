@@ -27,3 +27,8 @@ SELECT pg_try_advisory_lock($1);
 -- As lock_number, for a key that is a text.
 PREPARE lock_name (text) AS
 SELECT pg_try_advisory_lock(hashtextextended($1, 0));
+
+-- unlock ()
+-- Gives back the advisory locks of the session.
+PREPARE unlock AS
+SELECT pg_advisory_unlock_all();
