@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -109,6 +110,25 @@ def test_what_comes_while_another_table_is_written_shares_the_write(
     gate.free.set()
     assert [list(future.result(10)) for future in waiting] == [["A"], ["B"], ["C"]]
     assert gate.groups == [["a", "b", "c"]]
+
+
+def test_a_leader_lets_others_join_as_long_as_more_come(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """Each time that it looks whether the connection is free another request has come, and they share the write."""
+    coming = list("abc")
+    futures = []
+
+    def wait(_: float) -> None:
+        if coming:
+            futures.append(pool.submit(commit.submit, [coming.pop(0)]))
+            while commit.waiting < 1 + len(futures):
+                threading.Event().wait(0.001)
+
+    gate = Gate()
+    gate.open.set()
+    commit = group_commit.GroupCommit(dataclasses.replace(gate.table, wait=wait), patience=10)
+    assert commit.submit(["first"]) == ["FIRST"]
+    assert [list(future.result(10)) for future in futures] == [["A"], ["B"], ["C"]]
+    assert gate.groups == [["first", "a", "b", "c"]]
 
 
 def test_a_leader_that_waits_for_the_connection_in_vain_fails_alone(
