@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pathlib
@@ -112,11 +113,23 @@ def execute(url: str, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]
     connection = psycopg2.connect(url)
     try:
         connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return cursor.fetchall() if cursor.description else []
+        return _run(connection, sql, parameters)
     finally:
         connection.close()
+
+
+def _run(connection: psycopg2.extensions.connection, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def emptying(*tables: str) -> str:
+    """Return SQL that empties tables between examples.
+
+    By DELETE: TRUNCATE makes each file anew, and then Postgres plans every prepared statement anew.
+    """
+    return "; ".join(f"DELETE FROM {table}" for table in tables)
 
 
 def session(url: str, needs: postgres_session.Needs = postgres.NEEDS) -> psycopg2.extensions.connection:
@@ -125,9 +138,12 @@ def session(url: str, needs: postgres_session.Needs = postgres.NEEDS) -> psycopg
 
 
 @pytest.fixture
-def query(url: str) -> Callable[..., list[tuple[Any, ...]]]:
-    """Run SQL on the test's database."""
-    return lambda sql, parameters=None: execute(url, sql, parameters)
+def query(url: str) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Run SQL on the test's database, on a connection that is kept: a new one costs more than most questions do."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    yield functools.partial(_run, connection)
+    connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -52,8 +53,11 @@ class Service:
             connection.sendall(head.replace("\n", "\r\n").encode() + body)
             answer = b""
             # A server that has seen enough may close at once; what it answered before is there to be read.
-            with contextlib.suppress(OSError):
+            try:
                 connection.shutdown(socket.SHUT_WR)
+            except OSError as exc:
+                if exc.errno not in (errno.ENOTCONN, errno.ECONNRESET):
+                    raise
             with contextlib.suppress(ConnectionResetError):
                 while data := connection.recv(65536):
                     answer += data

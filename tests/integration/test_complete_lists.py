@@ -14,13 +14,14 @@ from function import events
 from function.clients import postgres
 from function.inventory.mapping import versions, vm
 from function.inventory.storage import store
+from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
 ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 LISTED = "vmledger.reconcile.update"
 FLOOR = 20
-TABLES = "vm_state, vm_history, clusters"
+TABLES = ("vm_state", "vm_history", "clusters")
 
 
 def machine(kind: str, version: int | None, *, name: str = "a", second: int | None = None) -> versions.Change:
@@ -143,7 +144,7 @@ def test_in_any_order_after_a_list_the_ledger_is_the_same(
     tables = store.Store(db)
     ledgers = []
     for attempt in range(2):
-        query(f"TRUNCATE {TABLES}")
+        query(conftest.emptying(*TABLES))
         tables.write(before)
         complete(query)
         was_live = set(live(query))

@@ -18,6 +18,7 @@ from function import events
 from function.clients import postgres
 from function.inventory.mapping import versions, vm
 from function.inventory.storage import group_commit, store
+from tests import conftest
 
 Rows = list[tuple[Any, ...]]
 Query = Callable[..., Rows]
@@ -159,7 +160,7 @@ def test_any_order_duplicates_and_split_give_the_same_ledger(
 ) -> None:
     """One by one, or shuffled with duplicates in batches: the ledger is the same, and what was designed."""
     tables = store.Store(db)
-    query("TRUNCATE vm_state, vm_history")
+    query(conftest.emptying("vm_state", "vm_history"))
     for change in given:
         tables.write([change])
         assert query(OVERTAKEN) == []
@@ -168,7 +169,7 @@ def test_any_order_duplicates_and_split_give_the_same_ledger(
     assert stored(query, "vm_history") == as_set(history.values())
     assert stored(query, "vm_state") == as_set(state.values())
 
-    query("TRUNCATE vm_state, vm_history")
+    query(conftest.emptying("vm_state", "vm_history"))
     again = [*given, *order.choices(given, k=len(given))]
     order.shuffle(again)
     for batch in batches(again, cuts):
@@ -185,7 +186,7 @@ def test_the_state_is_the_newest_version_of_the_history(
     given: list[versions.Change], db: postgres.Database, query: Query
 ) -> None:
     """SQL agrees with Python about what is newest."""
-    query("TRUNCATE vm_state, vm_history")
+    query(conftest.emptying("vm_state", "vm_history"))
     store.Store(db).write(given)
     newest = query(
         f"SELECT DISTINCT ON (cluster, namespace, name) {COLUMNS} FROM vm_history"
@@ -197,7 +198,7 @@ def test_the_state_is_the_newest_version_of_the_history(
 @hypothesis.given(given=SOME)
 def test_writing_again_changes_nothing(given: list[versions.Change], db: postgres.Database, query: Query) -> None:
     """A redelivery leaves even the times of writing as they were, and says that it was one."""
-    query("TRUNCATE vm_state, vm_history")
+    query(conftest.emptying("vm_state", "vm_history"))
     tables = store.Store(db)
     tables.write(given)
     before = query("SELECT * FROM vm_state ORDER BY 12, 5, 4"), query("SELECT * FROM vm_history ORDER BY 36, 35, 1, 2")

@@ -27,7 +27,6 @@ DAY = datetime.timedelta(days=1)
 TODAY = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 """The midnight before the tests; a test that runs over the next one has a day more, which changes nothing."""
 TABLES = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history", "fleet_days", "fleet_days_filled")
-EMPTY = "; ".join(f"DELETE FROM {table}" for table in TABLES)
 COLUMNS = "cluster, namespace, guest_os, vms, running, vcpus, memory_bytes, disk_bytes"
 FLEET = """
 SELECT cluster, namespace, coalesce(guest_os, os), count(*)::int,
@@ -93,8 +92,8 @@ def write(tables: store.Store, *changes: versions.Change) -> None:
         (tables.write_instances if isinstance(change.row, instance.Instance) else tables.write)([change])
 
 
-def fill(url: str, seconds: float = 60) -> days.Filled:
-    """Fill, as each reconcile does."""
+def fill(url: str, seconds: float = 3600) -> days.Filled:
+    """Fill, as each reconcile does; by default all that is due, however slow the machine is."""
     return days.fill(settings.Settings.from_env({"DATABASE_URL": url}), seconds=seconds)
 
 
@@ -318,7 +317,8 @@ def test_any_order_of_events_gives_the_same_days(
     url: str, tables: store.Store, query: Query, given: Sequence[Sequence[versions.Change]], order: Any
 ) -> None:
     """Filled between portions, the days are those of a ledger that was filled once, at the end, in another order."""
-    empty = f"{EMPTY}; UPDATE fleet_days_looked SET looked_until = '-infinity', kept_from = '-infinity'"
+    looked = "UPDATE fleet_days_looked SET looked_until = '-infinity', kept_from = '-infinity'"
+    empty = f"{conftest.emptying(*TABLES)}; {looked}"
     query(empty)
     for portion in given:
         write(tables, *portion)

@@ -8,7 +8,7 @@ import pathlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psycopg2.extensions
@@ -158,10 +158,7 @@ def test_it_stays_cheap_whatever_the_ledger_holds(url: str, query: Query) -> Non
     )
     query("ANALYZE")
     for planner in ({}, postgres.NEEDS.settings()):
-        session = postgres_session.SQL.by_name["apply_settings"].sql + postgres_session.SQL.call("apply_settings")
-        explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
-        [(found,)] = query(explain, {"settings": json.dumps(planner)})
-        counts = [_rows(node) for node in _nodes(found[0]["Plan"]) if node.get("Relation Name") in BIG]
+        counts = [_rows(node) for node in _nodes(_plan(url, planner)) if node.get("Relation Name") in BIG]
         assert len(counts) >= 4
         assert sum(counts) <= 60
 
@@ -184,7 +181,7 @@ FROM generate_series(%(first)s, %(last)s) AS n, generate_series(1, 2) AS writer,
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_its_cost_is_in_proportion_to_the_clusters(analyzed: bool, query: Query) -> None:
+def test_its_cost_is_in_proportion_to_the_clusters(analyzed: bool, url: str, query: Query) -> None:
     """Ten times the clusters are ten times the rows that it reads and compares, whoever plans it, by whatever facts."""
     spent: dict[str, list[float]] = {}
     for first, last in ((1, 1_000), (1_001, 10_000)):
@@ -192,16 +189,22 @@ def test_its_cost_is_in_proportion_to_the_clusters(analyzed: bool, query: Query)
         if analyzed:
             query("ANALYZE")
         for who, planner in (("psql", {}), ("function", postgres.NEEDS.settings())):
-            session = postgres_session.SQL.by_name["apply_settings"].sql + postgres_session.SQL.call("apply_settings")
-            explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
-            [(found,)] = query(explain, {"settings": json.dumps(planner)})
-            assert found[0]["Plan"]["Actual Rows"] == 2 * last
-            spent.setdefault(who, []).append(sum(map(_rows, _nodes(found[0]["Plan"]))))
+            plan = _plan(url, planner)
+            assert plan["Actual Rows"] == 2 * last
+            spent.setdefault(who, []).append(sum(map(_rows, _nodes(plan))))
     for few, many in spent.values():
         assert many < 12 * few
 
 
 BIG = ("vm_state", "reconcile_runs")
+
+
+def _plan(url: str, planner: Mapping[str, str]) -> dict[str, Any]:
+    """Execute the view in a session with these settings; return its plan, with what was counted."""
+    session = postgres_session.SQL.by_name["apply_settings"].sql + postgres_session.SQL.call("apply_settings")
+    explain = f"{session} EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM ledger_health"
+    [(found,)] = conftest.execute(url, explain, {"settings": json.dumps(planner)})
+    return found[0]["Plan"]  # type: ignore[no-any-return]
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

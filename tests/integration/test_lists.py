@@ -110,7 +110,7 @@ def test_the_ledgers_columns_are_those_of_the_view(url: str, query: Query) -> No
 def test_a_row_is_what_the_view_shows(url: str, query: Query) -> None:
     """Each column, as Postgres itself writes it in JSON; in CSV the same texts."""
     fleet.store(url, FULL)
-    [(row,)] = query("SET TimeZone = 'UTC'; SELECT to_json(m) FROM virtual_machines AS m")
+    [(row,)] = query("SET LOCAL TimeZone = 'UTC'; SELECT to_json(m) FROM virtual_machines AS m")
     assert as_json(url) == [row]
     [cells] = as_csv(url)
     assert json.loads(cells.pop("labels")) == row.pop("labels")
@@ -274,7 +274,7 @@ def test_any_row_is_read_back_as_it_was_stored(
     url: str, name: str, system: str, labels: dict[str, str], size: int
 ) -> None:
     """From CSV, JSON and a workbook: any name, label and size."""
-    conftest.execute(url, "TRUNCATE vm_state")
+    conftest.execute(url, conftest.emptying("vm_state"))
     fleet.store(url, {"name": name, "guest_os": system, "labels": labels, "disk_bytes": size})
 
     def marked(text: str) -> str:

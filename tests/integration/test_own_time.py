@@ -16,6 +16,7 @@ from function import events, settings, wiring
 from function.clients import postgres
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
+from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Object = dict[str, Any]
@@ -94,7 +95,7 @@ def test_any_delay_and_any_order_give_the_same_past(
     tables = store.Store(db)
     pasts = []
     for which in (0, 1):
-        query("TRUNCATE vm_state, vm_history, vm_runtime, vm_runtime_history")
+        query(conftest.emptying("vm_state", "vm_history", "vm_runtime", "vm_runtime_history"))
         made, second = [], 3
         for version, (kind, name, seconds, step, delays, behind) in enumerate(lives, start=1):
             second += seconds
@@ -122,7 +123,7 @@ def test_a_version_never_counts_before_the_one_before_it(db: postgres.Database, 
     first, second = thing(vm.KIND, "a", 1, 10), thing(vm.KIND, "a", 2, 8)
     expected = [(1, 10.0, False), (2, 10.0, False)]
     assert write(query, db, change(ADD, first, 11), change(UPDATE, second, 12)) == expected
-    query("TRUNCATE vm_state, vm_history")
+    query(conftest.emptying("vm_state", "vm_history"))
     assert write(query, db, change(UPDATE, second, 200), change(ADD, first, 11)) == expected
 
 

@@ -18,13 +18,14 @@ from function import events
 from function.clients import postgres
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
+from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
 ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 START = datetime.datetime(2026, 11, 1, tzinfo=datetime.UTC)
 HOUR = datetime.timedelta(hours=1)
-TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history"
+TABLES = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history")
 PAST = pathlib.Path(__file__).parents[2] / "docs" / "past.md"
 
 
@@ -154,7 +155,7 @@ def test_it_is_the_newest_version_of_then_whatever_the_order_of_times(
 ) -> None:
     """Against a plain search of the histories; the times span three months."""
     tables = store.Store(db)
-    query(f"TRUNCATE {TABLES}")
+    query(conftest.emptying(*TABLES))
     for kind, version, hour, name, runs in lives:
         if not runs:
             write(tables, machine(kind, version, hour, name=name, uid=f"u{version % 2}", cores=version))
@@ -332,7 +333,7 @@ def test_what_the_document_shows_runs(tables: store.Store, query: Query) -> None
     try:
         query(grant)
         for sql in asked:
-            query(f"SET ROLE dashboard; {sql}")
-        assert query("SET ROLE dashboard; SELECT count(*) FROM virtual_machines_at(now())") == [(1,)]
+            query(f"SET LOCAL ROLE dashboard; {sql}")
+        assert query("SET LOCAL ROLE dashboard; SELECT count(*) FROM virtual_machines_at(now())") == [(1,)]
     finally:
         query("DROP OWNED BY dashboard; DROP ROLE dashboard")

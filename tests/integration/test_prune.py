@@ -26,7 +26,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 DAY = datetime.timedelta(days=1)
 NOW = datetime.datetime.now(datetime.UTC)
-TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history, clusters"
+TABLES = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history", "clusters")
 FACTS = "cluster, namespace, name, uid, cpucores, vcpus, status, deleted_at"
 
 
@@ -133,7 +133,7 @@ def test_what_is_gone_for_long_goes_where_a_list_speaks_for_it(
     done = prune(url)
     assert done.dead == (2 if goes else 0)
     assert dry.dead == (1 if goes else 0), "its instance goes once nothing shows it"
-    for table in TABLES.split(", ")[:4]:
+    for table in TABLES[:4]:
         assert (query(f"SELECT count(*) FROM {table}") == [(0,)]) is goes, table
     assert prune(url).dead == 0
 
@@ -177,7 +177,7 @@ def test_a_second_run_leaves_nothing_that_a_whole_one_would_drop(
     """Whatever comes between two runs, in whatever order, and with whatever spans: a dry run looks at all."""
     door = postgres.Database({"dsn": url}, timeout=20)
     tables = store.Store(door)
-    query(f"TRUNCATE {TABLES}, prune_looked, prune_due")
+    query(conftest.emptying(*TABLES, "prune_looked", "prune_due"))
     complete(query, 20, 50)
     for came, (older, redundant) in ((first, (120, 30)), (then, spans)):
         for name, version, cores, gone in came:
@@ -316,7 +316,7 @@ def test_the_kept_span_says_the_same_before_and_after(
     lives: list[tuple[str, int, int, int]], ordered: bool, older: int, moments: list[int], url: str, query: Query
 ) -> None:
     """Whatever the order of times and versions."""
-    query(f"TRUNCATE {TABLES}")
+    query(conftest.emptying(*TABLES))
     if ordered:
         days = sorted((day for _, _, day, _ in lives), reverse=True)
         lives = [

@@ -24,7 +24,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 ADD, UPDATE, DELETE = test_past.ADD, test_past.UPDATE, test_past.DELETE
 machine, running, write = test_past.machine, test_past.running, test_past.write
-TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history, publish_position"
+TABLES = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history", "publish_position")
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def test_whoever_follows_has_the_past_as_it_is(
     batches: list[list[versions.Change]], reads: list[bool], batch: int, url: str, tables: store.Store, query: Query
 ) -> None:
     """Whatever comes, in whatever order: late, twice, flat, deleted. The rows are those of vm_changes."""
-    query(f"TRUNCATE {TABLES}")
+    query(conftest.emptying(*TABLES))
     reader, follower = publishing.Reader(url, publishing.NOW, batch=batch), publishing.Follower()
     for changes, reads_now in zip(batches, reads, strict=False):
         tables.write(changes)
@@ -320,7 +320,7 @@ def test_what_comes_in_order_is_told_as_vm_changes_has_it(
     steps: list[tuple[str, str, bool]], url: str, tables: store.Store, query: Query
 ) -> None:
     """The same changes, each once, none as a correction, and each VM's in the order of their times."""
-    query(f"TRUNCATE {TABLES}")
+    query(conftest.emptying(*TABLES))
     reader, found = publishing.Reader(url, publishing.NOW), list[message.Message]()
     for number, (name, step, reads_now) in enumerate(steps):
         if step in ("node", "stop"):

@@ -15,12 +15,13 @@ from function import events
 from function.clients import postgres
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
+from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
 ADD, UPDATE, DELETE = list(versions.STEPS)[:3]
 RUNTIME = "node, ip_addresses, guest_os, phase, live_vcpus, live_memory_bytes, runtime_seen_at"
-TABLES = "vm_state, vm_history, vm_runtime, vm_runtime_history"
+TABLES = ("vm_state", "vm_history", "vm_runtime", "vm_runtime_history")
 
 
 def attributes(kind: str, version: int, place: str) -> dict[str, Any]:
@@ -199,13 +200,13 @@ def test_events_of_both_in_any_order_give_the_same_ledger(
 ) -> None:
     """And the state of each machine is what the newest instance of its uid says."""
     tables = store.Store(db)
-    query(f"TRUNCATE {TABLES}")
+    query(conftest.emptying(*TABLES))
     for change in given:
         write(tables, change)
     first = ledger(query)
     again = [*given, *order.choices(given, k=len(given))] if given else []
     order.shuffle(again)
-    query(f"TRUNCATE {TABLES}")
+    query(conftest.emptying(*TABLES))
     for change in again:
         write(tables, change)
     assert ledger(query) == first

@@ -19,6 +19,7 @@ from function import events
 from function.clients import postgres
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import store
+from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Object = dict[str, Any]
@@ -259,7 +260,7 @@ def test_any_history_is_counted_as_a_simulation_by_the_second_does(
     query: Query,
 ) -> None:
     """Whatever changes when, and in whatever order it arrives."""
-    query("TRUNCATE vm_state, vm_history, vm_runtime, vm_runtime_history")
+    query(conftest.emptying("vm_state", "vm_history", "vm_runtime", "vm_runtime_history"))
     changes, expected = played(lives, since, since + span)
     order.shuffle(changes)
     write(store.Store(db), *changes)

@@ -21,6 +21,7 @@ import psycopg2.extras
 from function.clients import kubernetes
 from function.inventory import due, prune
 from function.inventory.mapping import instance, versions, vm, vm_object
+from tests import conftest
 from tests.simulation import model_cluster
 
 Row = Mapping[str, Any]
@@ -74,8 +75,8 @@ class Tables:
             self._connection = None
 
     def empty(self) -> None:
-        """Empty all tables. By DELETE: a TRUNCATE would make Postgres plan all prepared statements anew."""
-        self.query(";".join(f"DELETE FROM {table}" for table in (*LEDGER, *NOTES)))
+        """Empty all tables."""
+        self.query(conftest.emptying(*LEDGER, *NOTES))
 
     def spoil(self, where: model_cluster.Place, change: Mapping[str, Any] | None) -> None:
         """Change what the state, and the history at the same version, say of a machine; None: forget it altogether."""
