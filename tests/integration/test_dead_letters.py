@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import pty
@@ -53,6 +54,12 @@ def replayed(url: str, *arguments: str, capsys: pytest.CaptureFixture[str], monk
     capsys.readouterr()
     code = main.main(["replay", *arguments])
     return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture
+def query(url: str) -> Query:
+    """Run SQL on a connection of its own: a database that goes away here takes all that there are."""
+    return functools.partial(conftest.execute, url)
 
 
 @pytest.fixture
