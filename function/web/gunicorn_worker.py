@@ -7,6 +7,7 @@ when, and what is answered where it refuses them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import http
 import json
@@ -14,6 +15,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +29,7 @@ import gunicorn.http.wsgi
 import gunicorn.workers.ggevent
 
 from function import errors, logs, measures, turns
-from function.web import connections, heads
+from function.web import connections, heads, listening, tally
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,10 @@ class Parser(gunicorn.http.parser.RequestParser):  # type: ignore[misc]  # gunic
     mesg_class = Request
 
 
+_connections = tally.Tally()
+"""Of all workers: this module is loaded before they are forked."""
+
+
 class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gunicorn is not typed
     """Serves connections, each in a greenlet of its own."""
 
@@ -75,6 +81,7 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
             idle_seconds=self.cfg.keepalive,
         )
         self._served = 0
+        self.server_class = functools.partial(listening.Server, handle=self.handle, has_more=self._has_more)
 
     def load_wsgi(self) -> None:
         """Load the application, and let the log's lines be written together."""
@@ -105,12 +112,23 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         parser = Parser(self.cfg, client, address)
         parser.unreader = connection
         self._connections.add(connection)
+        self._say()
         try:
             with contextlib.suppress(OSError):  # the sender has gone before it was refused
                 self._converse(connection, parser, listener.getsockname(), address)
         finally:
             self._connections.remove(connection)
+            self._say()
             client.close()
+
+    def _say(self) -> None:
+        """Say to the other workers how many connections this one has."""
+        _connections.say(self.age, len(self._connections), time.monotonic())
+
+    def _has_more(self) -> bool:
+        """Whether another worker has fewer connections than this one."""
+        self._say()
+        return len(self._connections) > _connections.fewest(time.monotonic())
 
     def _converse(self, connection: connections.Connection, parser: Parser, listener: object, address: object) -> None:
         """Answer one request after another, until there can be no more."""
@@ -163,7 +181,10 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         super().notify()
         if measures.recorder is not None:
             self._measure(measures.recorder)
-        if not self.alive:
+        if self.alive:
+            self._say()
+        else:
+            _connections.forget(self.age)
             self._connections.end_idle()
 
     def _measure(self, to: measures.Recorder) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pathlib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from dev import attacks, embedded_postgres
@@ -147,3 +150,49 @@ def test_a_sender_of_too_large_a_body_gets_the_answer_and_the_end(service: proce
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"\r\nConnection: close\r\n" in answer
+
+
+def test_a_worker_that_was_away_gets_the_next_connections(tmp_path: pathlib.Path) -> None:
+    """All that came meanwhile are with the other, which leaves new ones to this."""
+    with (
+        processes.gunicorn(tmp_path / "log", {"WEB_CONCURRENCY": "2"}) as service,
+        contextlib.ExitStack() as stack,
+    ):
+        one, other = workers(service)
+        other.suspend()
+        try:
+            first = [stack.enter_context(asked(service)) for _ in range(12)]
+        finally:
+            other.resume()
+        rest = [stack.enter_context(asked(service)) for _ in range(20)]
+        taken = [
+            {address.raddr.port for address in worker.net_connections("tcp") if address.raddr}
+            for worker in (one, other)
+        ]
+        assert {sender.getsockname()[1] for sender in first} <= taken[0]
+        assert len({sender.getsockname()[1] for sender in rest} & taken[1]) >= 10
+
+
+def workers(service: processes.Service) -> list[psutil.Process]:
+    """The two workers, once both take connections."""
+    end = time.monotonic() + 60
+    found: list[psutil.Process] = []
+    while len(found) < 2:
+        assert time.monotonic() < end
+        with asked(service) as sender:
+            port = sender.getsockname()[1]
+            for worker in psutil.Process(service.process.pid).children():
+                if worker not in found and any(
+                    each.raddr and each.raddr.port == port for each in worker.net_connections("tcp")
+                ):
+                    found.append(worker)
+    return found
+
+
+@contextlib.contextmanager
+def asked(service: processes.Service) -> Iterator[socket.socket]:
+    """A connection on which a request was answered."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=120) as sender:
+        sender.sendall(b"GET /health/liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sender.recv(65536).startswith(b"HTTP/1.1 200")
+        yield sender
