@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
+import psutil
 import psycopg2
 import pytest
 
@@ -22,6 +23,9 @@ from function import migrate, settings
 from function.clients import postgres, postgres_session
 
 TEMPLATE = "vmledger_template"
+MEMORY = "/dev/shm"
+ROOM = 3 * 2**30
+"""Bytes that the files of one of pytest's processes may take: a Postgres with its log, and some servers of tests."""
 
 for _profile, _examples in (("ci", 60), ("nightly", 1000)):
     hypothesis.settings.register_profile(
@@ -42,9 +46,20 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    root = tempfile.mkdtemp(prefix="vmledger-tests-")
+    root = tempfile.mkdtemp(prefix="vmledger-tests-", dir=_memory())
     os.environ["PYTEST_DEBUG_TEMPROOT"] = root
     config.add_cleanup(lambda: shutil.rmtree(root, ignore_errors=True))
+
+
+def _memory() -> str | None:
+    """Return a folder in memory where there is room for this run's files; None lets them be on the disk.
+
+    A database for each test is hundreds of files that are made and removed: on a disk, most of the tests' time.
+    """
+    need = ROOM * int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if not os.access(MEMORY, os.W_OK) or min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) < need:
+        return None
+    return MEMORY
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +77,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded_postgr
     """A Postgres of this test run's own.
 
     It syncs no file: what is committed outlives each process here, and only a machine that loses its power forgets it.
-    Most of a test's time was the making of its database on the disk.
     """
     started = embedded_postgres.Postgres(tmp_path_factory.mktemp("postgres"), settings={"fsync": "off"})
     started.start()
