@@ -172,11 +172,9 @@ CAME = st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40), st.integer
 
 @hypothesis.given(first=CAME, then=CAME, spans=st.tuples(st.integers(20, 200), st.integers(5, 100)))
 def test_a_second_run_leaves_nothing_that_a_whole_one_would_drop(
-    first: Any, then: Any, spans: tuple[int, int], url: str, query: Query
+    first: Any, then: Any, spans: tuple[int, int], url: str, tables: store.Store, query: Query
 ) -> None:
     """Whatever comes between two runs, in whatever order, and with whatever spans: a dry run looks at all."""
-    door = postgres.Database({"dsn": url}, timeout=20)
-    tables = store.Store(door)
     query(conftest.emptying(*TABLES, "prune_looked", "prune_due"))
     complete(query, 20, 50)
     for came, (older, redundant) in ((first, (120, 30)), (then, spans)):
@@ -186,7 +184,6 @@ def test_a_second_run_leaves_nothing_that_a_whole_one_would_drop(
         query("UPDATE vm_history SET recorded_at = recorded_at - interval '2 hours'")
         prune(url, older, redundant)
         query("UPDATE prune_looked SET looked_at = looked_at - interval '2 hours'")
-    door.close()
     left_over = prune(url, *spans, dry_run=True)
     assert (left_over.old, left_over.redundant, left_over.dead) == (0, 0, 0)
 
@@ -313,7 +310,13 @@ LIVES = st.lists(
     lives=LIVES, ordered=st.booleans(), older=st.integers(20, 150), moments=st.lists(st.integers(0, 149), min_size=4)
 )
 def test_the_kept_span_says_the_same_before_and_after(
-    lives: list[tuple[str, int, int, int]], ordered: bool, older: int, moments: list[int], url: str, query: Query
+    lives: list[tuple[str, int, int, int]],
+    ordered: bool,
+    older: int,
+    moments: list[int],
+    url: str,
+    tables: store.Store,
+    query: Query,
 ) -> None:
     """Whatever the order of times and versions."""
     query(conftest.emptying(*TABLES))
@@ -323,9 +326,7 @@ def test_the_kept_span_says_the_same_before_and_after(
             (kind, number, day, cores)
             for number, ((kind, _, _, cores), day) in enumerate(zip(lives, days, strict=True))
         ]
-    db = postgres.Database({"dsn": url}, timeout=20)
-    store.Store(db).write([machine(kind, version, day, cores=cores) for kind, version, day, cores in lives])
-    db.close()
+    tables.write([machine(kind, version, day, cores=cores) for kind, version, day, cores in lives])
     asked = [NOW - min(day, older - 0.5) * DAY for day in moments]
     sql = f"""
         SELECT DISTINCT ON (name) {FACTS} FROM vm_history WHERE effective_at <= %s
