@@ -25,7 +25,8 @@ def entry(manager: Any, time: Any, **more: Any) -> Object:
 
 def changed_by(*entries: Any, **metadata: Any) -> str | None:
     """Who made a version with such entries."""
-    return origin.changed_by({"managedFields": list(entries), **metadata}, step=versions.UPDATE)
+    given = {"managedFields": list(entries), **metadata}
+    return origin.changed_by(given, origin.newest_note(given), step=versions.UPDATE)
 
 
 def test_the_newest_entry_names_who_changed_it() -> None:
@@ -47,16 +48,17 @@ def test_of_one_second_the_object_s_own_entry_counts_before_that_of_its_status()
 def test_the_annotation_names_a_person_and_counts_more() -> None:
     """As far as the cluster's KubeVirt has it."""
     assert changed_by(entry("kubectl-edit", LATE), annotations={PERSON: "jane@example.com"}) == "jane@example.com"
-    assert origin.changed_by({"annotations": {PERSON: "jane"}}, step=versions.ADD) == "jane"
+    assert origin.changed_by({"annotations": {PERSON: "jane"}}, None, step=versions.ADD) == "jane"
     assert changed_by(entry("kubectl-edit", LATE), annotations={PERSON: " "}) == "kubectl-edit"
 
 
 def test_who_deleted_it_is_noted_nowhere() -> None:
     """The last object that the API server stored names its last writer, who need not have deleted it."""
     metadata = {"managedFields": [entry("kubectl-edit", EARLY)], "annotations": {PERSON: "jane"}}
-    assert origin.changed_by(metadata, step=versions.DELETE) is None
-    assert origin.changed_by({**metadata, "deletionTimestamp": LATE}, step=versions.UPDATE) is None
-    assert origin.changed_by({**metadata, "deletionTimestamp": EARLY}, step=versions.UPDATE) == "jane"
+    newest = origin.newest_note(metadata)
+    assert origin.changed_by(metadata, newest, step=versions.DELETE) is None
+    assert origin.changed_by({**metadata, "deletionTimestamp": LATE}, newest, step=versions.UPDATE) is None
+    assert origin.changed_by({**metadata, "deletionTimestamp": EARLY}, newest, step=versions.UPDATE) == "jane"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_who_deleted_it_is_noted_nowhere() -> None:
 )
 def test_where_nothing_says_so_it_is_null(metadata: Object) -> None:
     """No event is refused because of a note."""
-    assert origin.changed_by(metadata, step=versions.UPDATE) is None
+    assert origin.changed_by(metadata, origin.newest_note(metadata), step=versions.UPDATE) is None
 
 
 @hypothesis.given(name=st.text())
@@ -104,7 +106,7 @@ def test_a_row_names_who_made_its_version(kind: str) -> None:
 def made(kind: str, at: str | None, **metadata: Any) -> str | None:
     """When a version came to be, of an event with a time of day."""
     time = at and events.parse_time(f"2026-11-22T{at}Z", "the time")
-    found = origin.made_at(metadata, events.Event({"type": kind, "time": time}, None))
+    found = origin.made_at(metadata, origin.newest_note(metadata), events.Event({"type": kind, "time": time}, None))
     return f"{found:%d %H:%M:%S.%f}".removesuffix(".000000") if found else None
 
 

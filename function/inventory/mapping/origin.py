@@ -38,7 +38,7 @@ _LONGEST = 253
 """Characters that are kept of a name: a field manager's has at most 128, an annotation's value up to 256 KiB."""
 
 
-class _Note(NamedTuple):
+class Note(NamedTuple):
     """An entry that has a time. Of a second's entries the object's own counts before that of a subresource."""
 
     time: str
@@ -51,18 +51,23 @@ def notes(event: events.Event) -> dict[str, Any]:
     """Return, by column, who made this version of an object and when."""
     data: events.Json = event.data
     metadata = data.get("metadata") or {}
-    who, when = changed_by(metadata, step=versions.STEPS[event.type]), made_at(metadata, event)
-    return {"changed_by": who, "object_time": when}
+    newest = newest_note(metadata)
+    who = changed_by(metadata, newest, step=versions.STEPS[event.type])
+    return {"changed_by": who, "object_time": made_at(metadata, newest, event)}
 
 
-def changed_by(metadata: fields.Object, *, step: int) -> str | None:
+def newest_note(metadata: fields.Object) -> Note | None:
+    """Return the newest of the entries of ``managedFields``; of those of one second, the one that counts."""
+    return max(_notes(metadata), default=None)
+
+
+def changed_by(metadata: fields.Object, newest: Note | None, *, step: int) -> str | None:
     """Return who made this version: the annotation's person, else the field manager whose entry is the newest.
 
     None where nothing says so, as for a delete and for the request of one: they have no entry.
     Of entries of one second, the last in the API server's order counts, and that of a subresource, such as the status,
     only where no other has this second.
     """
-    newest = max(_notes(metadata), default=None)
     if step == versions.DELETE or _text_time(metadata, "deletionTimestamp") > (newest.time if newest else ""):
         return None
     annotations = metadata.get("annotations")
@@ -70,7 +75,7 @@ def changed_by(metadata: fields.Object, *, step: int) -> str | None:
     return person or _name(newest.manager if newest else None)
 
 
-def made_at(metadata: fields.Object, event: events.Event) -> datetime.datetime | None:
+def made_at(metadata: fields.Object, newest: Note | None, event: events.Event) -> datetime.datetime | None:
     """Return when this version of an object came to be, by the API server's clock; None where the object does not say.
 
     It is the greatest of the times of ``managedFields``, creationTimestamp and deletionTimestamp, in whole seconds, but
@@ -82,7 +87,7 @@ def made_at(metadata: fields.Object, event: events.Event) -> datetime.datetime |
     removes something (``managedfields``, managedFieldsUpdater), and a delete may wait for days for a finalizer.
     """
     step = versions.STEPS[event.type]
-    written = max([note.time for note in _notes(metadata)], default="")
+    written = newest.time if newest else ""
     asked = _text_time(metadata, "deletionTimestamp")
     if not {versions.ADD: True, versions.UPDATE: written, versions.DELETE: asked}[step]:
         return None
@@ -96,12 +101,12 @@ def made_at(metadata: fields.Object, event: events.Event) -> datetime.datetime |
     return None if sent and way > LONGEST_WAY else min(made, event.time)
 
 
-def _notes(metadata: fields.Object) -> Iterator[_Note]:
+def _notes(metadata: fields.Object) -> Iterator[Note]:
     entries = metadata.get("managedFields")
     for place, entry in enumerate(entries if isinstance(entries, list) else ()):
         time = entry.get("time") if isinstance(entry, dict) else None
         if isinstance(time, str) and _TIME.fullmatch(time):
-            yield _Note(time, not entry.get("subresource"), place, entry.get("manager"))
+            yield Note(time, not entry.get("subresource"), place, entry.get("manager"))
 
 
 def _text_time(metadata: fields.Object, key: str) -> str:
