@@ -8,9 +8,11 @@ Every event gets a line, so its cost counts: with ``extra`` it takes three times
 
 from __future__ import annotations
 
+import bisect
 import collections
 import contextlib
 import datetime
+import itertools
 import json
 import logging
 import sys
@@ -188,18 +190,12 @@ class Lines(logging.Handler):
 
 def _portions(lines: Sequence[bytes]) -> Iterator[bytes]:
     """Join lines into portions of PIPE_BYTES at most."""
-    whole = b"\n".join(lines) + b"\n"
-    if len(whole) <= PIPE_BYTES or len(lines) == 1:
-        if lines:
-            yield whole
-        return
-    first = size = 0
-    for number, line in enumerate(lines):
-        if size and size + len(line) + 1 > PIPE_BYTES:
-            yield b"\n".join(lines[first:number]) + b"\n"
-            first, size = number, 0
-        size += len(line) + 1
-    yield b"\n".join(lines[first:]) + b"\n"
+    ends = list(itertools.accumulate([len(line) + 1 for line in lines]))
+    first = written = 0
+    while first < len(lines):
+        beyond = max(first + 1, bisect.bisect_right(ends, written + PIPE_BYTES))
+        yield b"\n".join(lines[first:beyond]) + b"\n"
+        first, written = beyond, ends[beyond - 1]
 
 
 def tell(log: logging.Logger, level: int, line: Line) -> None:

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 RETRIED = (408, 503)
 """Of the statuses that are answered to an event, those after which Knative sends it again."""
 
+_NAMES = {level: logging.getLevelName(level) for level in (logging.DEBUG, logging.INFO)}
+
 
 class Subject(msgspec.Struct, frozen=True):
     """What a log line says of an event; object: namespace and name of what it is about, where it says that."""
@@ -47,7 +49,7 @@ def handled(each: Subject, outcome: str, started: float, level: int) -> None:
     if log.isEnabledFor(level):
         line = _Handled(
             time=datetime.datetime.now(datetime.UTC),
-            level=logging.getLevelName(level),
+            level=_NAMES[level],
             message=outcome,
             action="event.handled",
             type=each.type,

@@ -94,16 +94,19 @@ def test_a_handler_of_somebody_else_gets_the_line_of_an_event() -> None:
 
 def test_lines_that_are_written_together_fit_into_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """Counted in bytes: no other process's line may come in between."""
-    written: list[int] = []
+    written: list[bytes] = []
     lines = logs.Lines()
     lines.later = lambda _: None
     for number in range(100):
         lines.emit(logs.Record("x", logging.INFO, "", 0, "ü" * (number * 7 % 300), (), None))
+    lines.emit(logs.Record("x", logging.INFO, "", 0, "x" * logs.PIPE_BYTES, (), None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.stderr.buffer, "write", lambda portion: written.append(len(portion)))
+        patch.setattr(sys.stderr.buffer, "write", written.append)
         lines.flush()
-    assert 1 < len(written) < 100
-    assert max(written) <= logs.PIPE_BYTES
+    *together, alone = written
+    assert 1 < len(together) < 100
+    assert max(map(len, together)) <= logs.PIPE_BYTES < len(alone)
+    assert b"".join(together) == b"".join(b"%s\n" % (b"\xc3\xbc" * (number * 7 % 300)) for number in range(100))
     assert capsys.readouterr().err == ""
 
 
