@@ -25,6 +25,8 @@ import psycopg2
 
 from bench import bars, database, fleet, history, indexes, load, machine, report, requests, servers
 from bench.progress import Progress
+from function import settings
+from function.inventory import days
 
 JSON = pathlib.Path(__file__).parent / "results" / "page.json"
 MONTHS = 12
@@ -108,6 +110,7 @@ def _run(folder: pathlib.Path, size: fleet.Size, seconds: float) -> dict[str, An
     _fill(folder, size, progress)
     with database.set_for(folder, database.SERVING) as url:
         servers.migrate(url)
+        days.fill(settings.Settings.from_env({"DATABASE_URL": url}), seconds=0)  # today's numbers, as a reconcile does
         about = machine.describe(url)
         found = _measure(url, addresses(url, size), seconds, progress)
     progress.say()

@@ -8,6 +8,7 @@
 -- sort, down, missing_text, missing_number, after_text, after_number, after_cluster, after_namespace, after_name, most)
 -- Returns the VMs that the filter leaves, in an order: from the first, or from beyond the key of one that was shown.
 -- down: from the greatest key to the least. What is unknown has the key `missing`, which puts it last in both orders.
+-- The keys are sorted alone, and the rows of a page looked up by them: to sort whole rows takes half as long again.
 PREPARE list_fleet (
     timestamptz, text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[], text[],
     text[], text[], text[], text, boolean, text, bigint, text, bigint, text, text, text, integer
@@ -19,7 +20,7 @@ WITH asked AS NOT MATERIALIZED (
            $17 AS sort, $18 AS down, $19 AS missing_text, $20 AS missing_number,
            $21 AS after_text, $22 AS after_number, $23 AS after_cluster, $24 AS after_namespace, $25 AS after_name
 ), found AS NOT MATERIALIZED (
-    SELECT v.*,
+    SELECT v.cluster, v.namespace, v.name,
            CASE asked.sort
                WHEN 'name' THEN v.name
                WHEN 'namespace' THEN v.namespace
@@ -58,31 +59,44 @@ WITH asked AS NOT MATERIALIZED (
       AND (asked.words IS NULL OR lower(concat_ws(
           E'\n', v.name, v.namespace, v.node, v.ip_addresses::text, v.labels::text
       ) COLLATE "C") LIKE ALL (asked.words))
+), page AS MATERIALIZED (
+    SELECT v.*
+    FROM asked CROSS JOIN found AS v
+    WHERE CASE
+        WHEN asked.after_name IS NULL THEN true
+        WHEN asked.sort = 'cluster' AND asked.down
+            THEN (v.cluster, v.namespace, v.name) < (asked.after_cluster, asked.after_namespace, asked.after_name)
+        WHEN asked.sort = 'cluster'
+            THEN (v.cluster, v.namespace, v.name) > (asked.after_cluster, asked.after_namespace, asked.after_name)
+        WHEN asked.down THEN (v.text_key, v.number_key, v.cluster, v.namespace, v.name) < (
+                asked.after_text, asked.after_number, asked.after_cluster, asked.after_namespace, asked.after_name
+            )
+        ELSE (v.text_key, v.number_key, v.cluster, v.namespace, v.name) > (
+                asked.after_text, asked.after_number, asked.after_cluster, asked.after_namespace, asked.after_name
+            )
+    END
+    ORDER BY CASE WHEN NOT asked.down THEN v.text_key END, CASE WHEN asked.down THEN v.text_key END DESC,
+             CASE WHEN NOT asked.down THEN v.number_key END, CASE WHEN asked.down THEN v.number_key END DESC,
+             CASE WHEN NOT asked.down THEN v.cluster END, CASE WHEN asked.down THEN v.cluster END DESC,
+             CASE WHEN NOT asked.down THEN v.namespace END, CASE WHEN asked.down THEN v.namespace END DESC,
+             CASE WHEN NOT asked.down THEN v.name END, CASE WHEN asked.down THEN v.name END DESC
+    LIMIT $26
 )
 SELECT v.cluster, v.namespace, v.name, v.status, v.phase, v.node, v.guest_os, v.instancetype, v.vcpus, v.memory_bytes,
        v.disk_bytes, v.disks, v.ip_addresses, v.run_strategy, v.cpu_source, v.memory_source, v.storageclass, v.network,
        v.preference, v.os, v.architecture, v.machine_type, v.labels, v.owner, v.uid, v.created_at, v.updated_at,
-       v.text_key, v.number_key
-FROM asked CROSS JOIN found AS v
-WHERE CASE
-    WHEN asked.after_name IS NULL THEN true
-    WHEN asked.sort = 'cluster' AND asked.down
-        THEN (v.cluster, v.namespace, v.name) < (asked.after_cluster, asked.after_namespace, asked.after_name)
-    WHEN asked.sort = 'cluster'
-        THEN (v.cluster, v.namespace, v.name) > (asked.after_cluster, asked.after_namespace, asked.after_name)
-    WHEN asked.down THEN (v.text_key, v.number_key, v.cluster, v.namespace, v.name) < (
-            asked.after_text, asked.after_number, asked.after_cluster, asked.after_namespace, asked.after_name
-        )
-    ELSE (v.text_key, v.number_key, v.cluster, v.namespace, v.name) > (
-            asked.after_text, asked.after_number, asked.after_cluster, asked.after_namespace, asked.after_name
-        )
-END
-ORDER BY CASE WHEN NOT asked.down THEN v.text_key END, CASE WHEN asked.down THEN v.text_key END DESC,
-         CASE WHEN NOT asked.down THEN v.number_key END, CASE WHEN asked.down THEN v.number_key END DESC,
-         CASE WHEN NOT asked.down THEN v.cluster END, CASE WHEN asked.down THEN v.cluster END DESC,
-         CASE WHEN NOT asked.down THEN v.namespace END, CASE WHEN asked.down THEN v.namespace END DESC,
-         CASE WHEN NOT asked.down THEN v.name END, CASE WHEN asked.down THEN v.name END DESC
-LIMIT $26;
+       p.text_key, p.number_key
+FROM asked CROSS JOIN page AS p
+CROSS JOIN LATERAL (
+    SELECT * FROM virtual_machines AS v
+    WHERE v.cluster = p.cluster AND v.namespace = p.namespace AND v.name = p.name
+    LIMIT 1
+) AS v
+ORDER BY CASE WHEN NOT asked.down THEN p.text_key END, CASE WHEN asked.down THEN p.text_key END DESC,
+         CASE WHEN NOT asked.down THEN p.number_key END, CASE WHEN asked.down THEN p.number_key END DESC,
+         CASE WHEN NOT asked.down THEN p.cluster END, CASE WHEN asked.down THEN p.cluster END DESC,
+         CASE WHEN NOT asked.down THEN p.namespace END, CASE WHEN asked.down THEN p.namespace END DESC,
+         CASE WHEN NOT asked.down THEN p.name END, CASE WHEN asked.down THEN p.name END DESC;
 
 -- count_fleet (at, clusters, namespaces, statuses, phases, nodes, guest_oses, instancetypes,
 -- owners, words, name_words, namespace_words, node_words, address_words, labels, label_keys, most)
