@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psycopg2
+import psycopg2.extensions
 import pytest
 
 from dev import embedded_postgres
@@ -43,20 +43,17 @@ def test_from_nothing_and_again(new_database: Make) -> None:
 
 def test_from_every_earlier_version(new_database: Make, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that stopped after any number of migrations comes up to date, with its rows."""
-    names = postgres.migrations()
-    for count in range(len(names)):
-        url = new_database()
-        partial = tmp_path / str(count)
-        partial.mkdir()
-        for name in names[:count]:
-            (partial / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
-        with monkeypatch.context() as patch:
-            patch.setattr(postgres, "MIGRATIONS", partial)
-            patch.setattr(prune, "add_months", lambda _: [])  # as these versions had none
-            run(url)
+    names, stopped = postgres.migrations(), new_database()
+    for name in names:
+        url = new_database(psycopg2.extensions.parse_dsn(stopped)["dbname"])
         run(url)
         applied = conftest.execute(url, "SELECT migration_id FROM _yoyo_migration ORDER BY 1")
         assert [name for (name,) in applied] == names
+        (tmp_path / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres, "MIGRATIONS", tmp_path)
+            patch.setattr(prune, "add_months", lambda _: [])  # as these versions had none
+            assert f"applied {name}" in run(stopped)
 
 
 def test_what_was_overtaken_before_is_marked(
