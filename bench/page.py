@@ -35,8 +35,6 @@ LOADED = 1000
 """VMs that the events are about."""
 FULL = "filled-in.json"
 """The file in the kept folder that says what was filled in."""
-APART = 400
-"""Microseconds from one event to the next, by their own times: about as fast as they are sent."""
 INDEX_SECONDS = 5
 PAUSE = 0.2
 """Seconds between a person's questions."""
@@ -231,7 +229,7 @@ def _measure(url: str, views: Mapping[str, Address], seconds: float, progress: P
         ["env", "PAGE_PORT={port}", sys.executable, "-m", "function", "page"],
         {"DATABASE_URL": url, "LOG_LEVEL": "WARNING"},
     )
-    render = requests.flat(LOADED, step=APART)
+    render = requests.flat(LOADED, step=None)
     with servers.served(servers.vmledger(url)) as receiver, servers.served(page) as asked:
         progress.say("the receiver's highest load")
         highest = load.run(receiver.port, render, connections=CONNECTIONS, seconds=5)

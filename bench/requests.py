@@ -38,10 +38,10 @@ def identifier(number: int | str) -> str:
     return f"{RUN}-{number}"
 
 
-def flat(machines: int, *, prefix: str = "vm", earlier: int = 0, step: int = STEP) -> load.Render:
+def flat(machines: int, *, prefix: str = "vm", earlier: int = 0, step: int | None = STEP) -> load.Render:
     """Flat events, as the published example's transformer sends them; each happened so many events earlier.
 
-    step: microseconds from one event to the next.
+    step: microseconds from one event to the next; None: an event's time is that at which it is sent.
     """
     head = (
         "POST / HTTP/1.1\r\nHost: bench\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 0\r\n"
@@ -104,10 +104,11 @@ def machine(prefix: str, number: int, machines: int) -> bytes:
 
 
 def _attributes(
-    number: int, name: bytes, earlier: int, plural: bytes = MACHINES.encode(), *, step: int = STEP
+    number: int, name: bytes, earlier: int, plural: bytes = MACHINES.encode(), *, step: int | None = STEP
 ) -> bytes:
     """The headers in which an event differs from the others."""
-    second, micros = divmod(BEGAN + (number - earlier) * step, 1_000_000)
+    at = time.time_ns() // 1000 if step is None else BEGAN + (number - earlier) * step
+    second, micros = divmod(at, 1_000_000)
     subject = b"/apis/kubevirt.io/v1/namespaces/%s/%s/%s" % (NAMESPACE.encode(), plural, name)
     values = (identifier(number).encode(), name, _second(second), micros, subject)
     return b"Ce-Id: %s\r\nCe-Name: %s\r\nCe-Time: %s.%06dZ\r\nCe-Subject: %s\r\n" % values
