@@ -30,8 +30,8 @@ LOOKED = 1000
 """Versions that are compared at once with those before them."""
 SECONDS, MOST_SECONDS = 0.03, 0.05
 """After so long, beside the plans, a page looks no further back; the second is for one on which nothing is yet."""
-FEED_SECONDS = 3.0
-"""The same for a feed: it has no next page, and nobody waits for it."""
+FEED_SECONDS = 0.5
+"""The same for a feed: it has no next page, and is asked for every few minutes."""
 FIRST_STEP = datetime.timedelta(seconds=1)
 GROWTH, STEP_SECONDS, PLAN_SECONDS = 8, 0.02, 0.01
 """By how much a step is longer than the one before it, at most: so that it takes so many seconds beside its plan.
@@ -133,10 +133,8 @@ def written(key: Key) -> str:
     return json.dumps([key[0].isoformat(), *key[1:]], ensure_ascii=False, separators=(",", ":"))
 
 
-def find(
-    cursor: database.Cursor, asked: Asked, *, seconds: float = SECONDS, most_seconds: float = MOST_SECONDS
-) -> Found:
-    """Return the next page of changes; seconds and most_seconds: after how long it looks no further back."""
+def find(cursor: database.Cursor, asked: Asked, *, seconds: float | None = None) -> Found:
+    """Return the next page of changes; seconds: after which it looks no further back, where a page would sooner."""
     rows: list[dict[str, Any]] = []
     keys = _Keys(cursor, asked)
     while len(rows) < PAGE:
@@ -144,7 +142,7 @@ def find(
         began = time.monotonic()
         rows += [row for row in _changes(cursor, batch) if asked.what in (None, row["what"])]
         keys.seconds += time.monotonic() - began
-        if keys.upto is None or keys.seconds > (seconds if rows else most_seconds):
+        if keys.upto is None or keys.seconds > max(SECONDS if rows else MOST_SECONDS, seconds or 0.0):
             break
     if len(rows) >= PAGE and (shown := _whole(rows)) < len(rows):
         return Found(rows=rows[:shown], following=_place(rows[shown - 1]))
@@ -262,8 +260,7 @@ def listed(request: views.Request, asked: Asked) -> views.Listing:
 def feed(request: views.Request) -> flask.Response:
     """Return the newest changes of the same filters as an Atom feed."""
     asked = Asked.parsed(request.query, request.at)
-    work = functools.partial(find, asked=asked, seconds=FEED_SECONDS, most_seconds=FEED_SECONDS)
-    found = request.reader.read(work)
+    found = request.reader.read(functools.partial(find, asked=asked, seconds=FEED_SECONDS))
     same = request.query.but(before=None)
     variables = {"rows": found.rows, "query": same, "feed": uuid.uuid5(uuid.NAMESPACE_URL, f"vmledger?{same}")}
     text = flask.render_template("changes.xml", **variables)
