@@ -151,9 +151,6 @@ class Connections:
         self._most = most
         self._open: set[Connection] = set()
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def add(self, connection: Connection) -> None:
         """Take a connection in, and end another where there are many."""
         self._open.add(connection)

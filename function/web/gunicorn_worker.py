@@ -81,7 +81,8 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
             idle_seconds=self.cfg.keepalive,
         )
         self._served = 0
-        self.server_class = functools.partial(listening.Server, handle=self.handle, has_more=self._has_more)
+        self._taken = 0
+        self.server_class = functools.partial(listening.Server, handle=self.handle, took=self._took, ahead=self._ahead)
 
     def load_wsgi(self) -> None:
         """Load the application, and let the log's lines be written together."""
@@ -112,23 +113,28 @@ class Worker(gunicorn.workers.ggevent.GeventWorker):  # type: ignore[misc]  # gu
         parser = Parser(self.cfg, client, address)
         parser.unreader = connection
         self._connections.add(connection)
-        self._say()
         try:
             with contextlib.suppress(OSError):  # the sender has gone before it was refused
                 self._converse(connection, parser, listener.getsockname(), address)
         finally:
             self._connections.remove(connection)
+            self._taken -= 1
             self._say()
             client.close()
 
     def _say(self) -> None:
         """Say to the other workers how many connections this one has."""
-        _connections.say(self.age, len(self._connections), time.monotonic())
+        _connections.say(self.age, self._taken, time.monotonic())
 
-    def _has_more(self) -> bool:
-        """Whether another worker has fewer connections than this one."""
+    def _took(self) -> None:
+        """Count a connection at once: of many that come together, none is served before all are taken."""
+        self._taken += 1
         self._say()
-        return len(self._connections) > _connections.fewest(time.monotonic())
+
+    def _ahead(self) -> float:
+        """Return how many connections this worker has more than the one that has the fewest."""
+        self._say()
+        return self._taken - _connections.fewest(time.monotonic())
 
     def _converse(self, connection: connections.Connection, parser: Parser, listener: object, address: object) -> None:
         """Answer one request after another, until there can be no more."""
