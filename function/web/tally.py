@@ -34,7 +34,7 @@ class Tally:
         self._numbers[2 * (place % PLACES) + 1] = 0.0
 
     def fewest(self, now: float) -> float:
-        """Return how many connections the worker has that has the fewest; infinity where none said so lately."""
+        """Return the least number of connections that a worker has; infinity where none said so lately."""
         said = self._numbers.tolist()
         counts = [count for count, until in zip(said[::2], said[1::2], strict=True) if until > now]
         return min(counts, default=math.inf)
