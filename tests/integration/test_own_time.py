@@ -163,6 +163,26 @@ def test_versions_of_one_second_are_all_told(db: postgres.Database, query: Query
     assert query("SELECT status FROM virtual_machines_at(%s)", [START + datetime.timedelta(seconds=5)]) == [("of 3",)]
 
 
+@pytest.mark.parametrize("kind", [vm.KIND, instance.KIND])
+@pytest.mark.parametrize("shown_first", [True, False])
+def test_the_own_time_of_a_version_stays_where_a_copy_lacks_it(
+    kind: str, shown_first: bool, db: postgres.Database, query: Query
+) -> None:
+    """The copy without managedFields was sent before the other: it says what the version holds, and not since when."""
+    tables = store.Store(db)
+    first = [change(ADD, thing(each, "a", 1, 3), 4) for each in (vm.KIND, instance.KIND)]
+    copies = [
+        change(UPDATE, thing(kind, "a", 2, 10), 100),
+        change(UPDATE, thing(kind, "a", 2, 10, metadata={"managedFields": []}), 90),
+    ]
+    for each in [*first, *(copies if shown_first else copies[::-1])]:
+        (tables.write_instances if isinstance(each.row, instance.Instance) else tables.write)([each])
+    history = {vm.KIND: "vm_history", instance.KIND: "vm_runtime_history"}[kind]
+    found = query(f"SELECT effective_at, object_time, time FROM {history} WHERE resource_version = 2")
+    own, sent = START + datetime.timedelta(seconds=10), START + datetime.timedelta(seconds=90)
+    assert found == [(own, own, sent)]
+
+
 def test_what_the_object_does_not_say_the_event_does(db: postgres.Database, query: Query) -> None:
     """A delete without a deletionTimestamp, and the machine that is made anew within the same second."""
     anew = thing(vm.KIND, "a", 3, 20, metadata={"uid": "another"})
