@@ -13,17 +13,17 @@ def updates(machines: int, *, prefix: str = "object") -> requests.Whole:
 
 
 def _instance() -> dict[str, Any]:
-    """An instance with @ where its name and its resource version go, on a node and with a guest agent."""
+    """An instance on a node, with a guest agent."""
     owned: dict[str, Any] = {f"f:field-{number}": {".": {}, "f:inner": {}} for number in range(40)}
     owner = {"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": "x", "uid": requests.UID}
     return {
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
         "metadata": {
-            "name": "@",
+            "name": requests.NAME_MARK,
             "namespace": requests.NAMESPACE,
             "uid": "0b8a4b51-6f3c-4d6a-9a44-3b62c1f4a9b1",
-            "resourceVersion": "@",
+            "resourceVersion": requests.VERSION_MARK,
             "generation": 3,
             "creationTimestamp": "2026-08-20T09:15:02Z",
             "labels": {"kubevirt.io/nodeName": "node-7"},

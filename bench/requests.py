@@ -24,6 +24,8 @@ UID = "9467e988-29fb-4e31-bbfe-e7f2642ea7fa"
 MACHINES = "virtualmachines"
 FIRST_VERSION = 3_000_000_000
 """Of the objects."""
+NAME_MARK, VERSION_MARK = "@name", "@version"
+"""What stands in a sample for the name of its machine, which may be there often, and for its resource version."""
 
 
 class Whole(Protocol):
@@ -71,16 +73,17 @@ def objects(machines: int, *, prefix: str = "object", verb: str = "update", earl
 def whole(
     sample: dict[str, Any], plural: str, machines: int, *, prefix: str, verb: str = "update", earlier: int = 0
 ) -> Whole:
-    """Events with an object, which is a sample with @ where its name and its resource version go.
+    """Events with an object, which is a sample with marks where its name and its resource version go.
 
     plural: the kind as it is spelled in a path. The request can be told whose event it is, by another number.
     """
-    before, between, after = json.dumps(sample, separators=(",", ":")).encode().split(b"@")
+    before, after = json.dumps(sample, separators=(",", ":")).encode().split(VERSION_MARK.encode())
+    pieces = [piece.split(NAME_MARK.encode()) for piece in (before, after)]
     start = _head(sample["kind"], f"dev.knative.apiserver.resource.{verb}")
 
     def render(number: int, whose: int | None = None) -> bytes:
         name = machine(prefix, number if whose is None else whose, machines)
-        body = b"".join((before, name, between, b"%d" % (FIRST_VERSION + number - earlier), after))
+        body = (b"%d" % (FIRST_VERSION + number - earlier)).join([name.join(each) for each in pieces])
         attributes = _attributes(number, name, earlier, plural.encode())
         return b"%s%sContent-Length: %d\r\n\r\n%s" % (start, attributes, len(body), body)
 
@@ -120,7 +123,7 @@ def _second(second: int) -> bytes:
 
 
 def _machine() -> dict[str, Any]:
-    """A VM with @ where its name and its resource version go; managedFields are much of its size, as in a cluster."""
+    """A VM whose spec is its own; managedFields are much of its size, as in a cluster."""
     owned: dict[str, Any] = {f"f:field-{number}": {".": {}, "f:inner": {}} for number in range(50)}
     managed = [
         {
@@ -135,10 +138,10 @@ def _machine() -> dict[str, Any]:
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachine",
         "metadata": {
-            "name": "@",
+            "name": NAME_MARK,
             "namespace": NAMESPACE,
             "uid": UID,
-            "resourceVersion": "@",
+            "resourceVersion": VERSION_MARK,
             "generation": 3,
             "creationTimestamp": "2026-08-20T09:14:02Z",
             "labels": {"app": "bench", "os.template.kubevirt.io/rhel9": "true"},
@@ -146,7 +149,7 @@ def _machine() -> dict[str, Any]:
         },
         "spec": {
             "runStrategy": "Always",
-            "dataVolumeTemplates": [{"metadata": {"name": "root"}, "spec": {"storage": storage}}],
+            "dataVolumeTemplates": [{"metadata": {"name": f"{NAME_MARK}-root"}, "spec": {"storage": storage}}],
             "template": {"metadata": {"labels": {"kubevirt.io/vm": "x"}}, "spec": _guest()},
         },
         "status": {"printableStatus": "Running", "created": True, "ready": True, "conditions": [
@@ -174,7 +177,7 @@ def _guest() -> dict[str, Any]:
         },
         "networks": [{"name": "default", "pod": {}}, {"name": "vlan-100", "multus": {"networkName": "vlan-100"}}],
         "volumes": [
-            {"name": "rootdisk", "dataVolume": {"name": "root"}},
+            {"name": "rootdisk", "dataVolume": {"name": f"{NAME_MARK}-root"}},
             {"name": "cloudinit", "cloudInitNoCloud": {"userData": "#cloud-config\n" + "# comment\n" * 20}},
         ],
     }
