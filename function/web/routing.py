@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from function import errors, events, turns
-from function.inventory.mapping import shapes, vm
+from function.inventory.mapping import instance, shapes, vm
 from function.vsphere import producers
 from function.web import cloudevents
 
@@ -51,7 +51,7 @@ TYPES = {
 """CloudEvents by their type: which table decides next."""
 
 
-SHAPES = {vm.KIND: shapes.MACHINE}
+SHAPES: Mapping[str, events.Shape] = {vm.KIND: shapes.MACHINE, instance.KIND: shapes.INSTANCE}
 """Of the objects of these kinds only what is looked at is read."""
 
 

@@ -1,7 +1,7 @@
 """The parts of an event's data that become Python objects: those that a capability reads; pure.
 
 Most of an object is the fields in managedFields, annotations and conditions. To decode all of a VirtualMachine of
-3.8 kB takes 22 microseconds, its parts alone 10; to make the row of it takes 17.
+3.8 kB takes 12 microseconds, its parts alone 4.5.
 A part may be left out here only if no capability reads it; a test compares the rows of whole data and of its parts.
 """
 
@@ -76,11 +76,14 @@ class _RunStatus(TypedDict, total=False):
     memory: Any
 
 
-class ListedInstance(TypedDict, total=False):
-    """What a reconcile reads of a VirtualMachineInstance in a list."""
+class Instance(TypedDict, total=False):
+    """What is read of a VirtualMachineInstance, in an event and in a list."""
 
     apiVersion: Any
     kind: Any
     metadata: Required[_Metadata]
     spec: _RunSpec | None
     status: _RunStatus | None
+
+
+INSTANCE: events.Shape = msgspec.json.Decoder(Instance)
