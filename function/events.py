@@ -10,7 +10,7 @@ import datetime
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
@@ -18,8 +18,15 @@ from function import errors
 
 Json = Any
 """A value of JSON: dict, list, str, int, float, bool or None."""
-Shape = msgspec.json.Decoder[Any]
-"""A decoder that makes objects of the parts that are read and skips the rest."""
+
+
+class Shape(Protocol):
+    """Makes objects of the parts of a JSON text that are read, and skips the rest."""
+
+    def decode(self, text: bytes, /) -> Any:
+        """Return the parts; raise what msgspec raises."""
+
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 

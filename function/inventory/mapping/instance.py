@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 from function import errors, events
-from function.inventory.mapping import fields, flat, origin, versions, vm_object
+from function.inventory.mapping import fields, flat, origin, versions, vm_object, vm_spec
 
 KIND = "VirtualMachineInstance"
 GONE = "Gone"
@@ -182,7 +182,7 @@ def _vcpus(status: fields.Node, domain: fields.Node) -> int | None:
         raise errors.BadEvent(f"{status.path('currentCPUTopology')} has a negative count")
     if any(counts):
         return math.prod(count or 1 for count in counts)
-    return vm_object.cpus(domain)["vcpus"] if domain else None
+    return vm_spec.cpus(domain)["vcpus"] if domain else None
 
 
 def _memory_bytes(status: fields.Node, domain: fields.Node) -> int | None:
@@ -195,5 +195,5 @@ def _memory_bytes(status: fields.Node, domain: fields.Node) -> int | None:
         size = memory.amount(key)
         if size:
             return size
-    asked: dict[str, Any] = vm_object.memory(domain)
+    asked: dict[str, Any] = vm_spec.memory(domain)
     return asked.get("memory_bytes")

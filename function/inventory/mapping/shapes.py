@@ -12,7 +12,7 @@ from typing import Any, Required, TypedDict
 import msgspec
 
 from function import events
-from function.inventory.mapping import origin, volume_templates
+from function.inventory.mapping import known_specs, origin, volume_templates
 
 
 class _Annotations(volume_templates.Annotations, origin.Annotations, total=False):
@@ -41,11 +41,27 @@ class _Machine(TypedDict, total=False):
     apiVersion: Any
     kind: Any
     metadata: Required[_Metadata]
-    spec: Any
+    spec: msgspec.Raw
     status: _Status | None
 
 
-MACHINE: events.Shape = msgspec.json.Decoder(_Machine)
+class _Machines:
+    """Reads VirtualMachine objects; of a spec that came before, what was read of it then."""
+
+    def __init__(self) -> None:
+        self._decode = msgspec.json.Decoder(_Machine).decode
+        self._specs = known_specs.KnownSpecs()
+
+    def decode(self, text: bytes) -> Any:
+        """Return an object with the parts that are read."""
+        machine: Any = self._decode(text)
+        spec = machine.get("spec")
+        if spec is not None:
+            machine["spec"] = self._specs.read(spec)
+        return machine
+
+
+MACHINE: events.Shape = _Machines()
 """A VirtualMachine. Data without metadata is something else: a reference, flat fields, another event."""
 
 

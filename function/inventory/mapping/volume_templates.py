@@ -9,7 +9,7 @@ The API server accepts any text as an annotation, so a machine is stored even if
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 import msgspec
@@ -28,16 +28,13 @@ Asked = tuple[str | None, int | None]
 """The storage class and the bytes of one template, each None where the template lacks it."""
 
 
-def facts(spec: fields.Node, metadata: fields.Node) -> dict[str, str | int | None]:
+def facts(asked: Sequence[Asked]) -> dict[str, str | int | None]:
     """Return the distinct storage classes in the order of the templates, and the bytes that these ask for together.
 
     The result is empty where there are no templates.
     The bytes are None where one template has no size, such as one that clones a volume and takes its size.
     A size of zero counts as not set: CDI refuses it (``datavolume-validate.go``, validateDataVolumeSpec).
     """
-    asked = [_of_data_volume(template.object("spec")) for template in spec.objects("dataVolumeTemplates")]
-    if metadata.items.get("annotations"):
-        asked += _of_annotation(metadata.object("annotations").items.get(_CLAIMS))
     if not asked:
         return {}
     sizes = [size for _, size in asked if size]
@@ -45,6 +42,18 @@ def facts(spec: fields.Node, metadata: fields.Node) -> dict[str, str | int | Non
         "storageclass": fields.joined([storage_class for storage_class, _ in asked]),
         "disk_bytes": sum(sizes) if len(sizes) == len(asked) else None,
     }
+
+
+def asked(spec: fields.Node) -> Sequence[Asked]:
+    """Return what the dataVolumeTemplates of a machine's spec ask for."""
+    return [_of_data_volume(template.object("spec")) for template in spec.objects("dataVolumeTemplates")]
+
+
+def claims(metadata: fields.Node) -> Sequence[Asked]:
+    """Return what the claims of Harvester's annotation ask for."""
+    if not metadata.items.get("annotations"):
+        return ()
+    return [*_of_annotation(metadata.object("annotations").items.get(_CLAIMS))]
 
 
 def _of_data_volume(volume: fields.Node) -> Asked:
