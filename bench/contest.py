@@ -16,6 +16,8 @@ from bench import fleet, instances, load, mix, published, requests, servers
 from tests import token_issuer
 
 MACHINES = 1000
+LEAST_TABLE = "CREATE TABLE IF NOT EXISTS least (id text)"
+"""Of :mod:`bench.least`, whose workers start at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,7 @@ def enter(stack: contextlib.ExitStack, database: Postgres) -> dict[str, Contesta
     url, large = database.url, database.large
     with query(url) as cursor:
         cursor.execute(published.TABLE)
+        cursor.execute(LEAST_TABLE)
     bare = stack.enter_context(servers.served(servers.bare()))
     stock = stack.enter_context(servers.served(servers.stock()))
     ours = stack.enter_context(servers.served(servers.vmledger(url)))
@@ -80,6 +83,7 @@ def enter(stack: contextlib.ExitStack, database: Postgres) -> dict[str, Contesta
     flat, objects, others = requests.flat(MACHINES), requests.objects(MACHINES), requests.others()
     found = {"bare": Contestant(bare, flat), "flat": Contestant(ours, flat, (url, "vm_history"))}
     found["stock"] = Contestant(stock, flat)
+    found["least"] = Contestant(stack.enter_context(servers.served(servers.least(url))), flat, (url, "least"))
     shown = requests.shown(flat, web.signer.token())
     found["shown"] = Contestant(ours, shown, (url, "vm_history"))
     found["callers"] = Contestant(verified, shown, (url, "vm_history"))

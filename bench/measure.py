@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ CURVES = {
     "published": (1, 4, 16, 64),
 }
 """Requests at once. The published way opens a connection to Postgres for each, and Postgres takes 100."""
+STEADY = ("flat", "bare", "least")
+"""What is loaded at half of the highest load."""
 STARTS_FOR_ONE = 3
 """So many for each round: a start is short, and differs more than a load."""
 HOUR_OF_EVENTS = 100_000 * 20 // 24
@@ -142,8 +145,8 @@ class _Bench:
         return self._turns(count, self._contestants, lambda name: self._metered(name, seconds))
 
     def steady(self, rate: float, count: int, seconds: float) -> Rounds:
-        """Load ours and bare Flask at a steady rate of requests a second."""
-        return self._turns(count, ("flat", "bare"), lambda name: self._load(name, seconds=seconds, rate=rate))
+        """Load ours, bare Flask and Flask that stores an id at a steady rate of requests a second."""
+        return self._turns(count, STEADY, lambda name: self._load(name, seconds=seconds, rate=rate))
 
     def _turns(self, count: int, names: Iterable[str], take: Callable[[str], load.Result]) -> Rounds:
         """Take turns, in every second round in the opposite order."""
@@ -176,6 +179,7 @@ class _Bench:
     def connections(self) -> float:
         """Return the most connections to its database that each worker of our pod has while it is loaded."""
         counts = []
+        time.sleep(1)  # so that none counts which another contestant has used
         self._load("flat", seconds=1, meanwhile=lambda: counts.append(_connections(self._database.url)))
         return max(counts) / servers.WORKERS
 

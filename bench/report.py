@@ -15,6 +15,7 @@ from bench import bars, contest, cost, load, measure, servers
 NAMES = {
     "bare": "bare Flask, our worker",
     "stock": "bare Flask, gunicorn's own worker",
+    "least": "Flask that stores each event's id",
     "flat": "vmledger, flat events",
     "shown": "vmledger, flat events with a token",
     "callers": "vmledger, flat events, token verified",
@@ -101,7 +102,7 @@ def text(report: Mapping[str, Any]) -> str:
         lines.append(f"{NAMES[name]:38}{_row(found['events_per_second'], found['p50_ms'], found['p99_ms'])}{costs}")
     steady = report["steady"]
     lines += ["", f"at {steady['rate']:.0f} events a second".ljust(38) + f"{'':>10}{'p50 ms':>9}{'p99 ms':>9}"]
-    for name in ("flat", "bare"):
+    for name in measure.STEADY:
         lines.append(f"{NAMES[name]:38}{'':10}{steady[name]['p50_ms']:9.1f}{steady[name]['p99_ms']:9.1f}")
     lines += ["", f"{'requests at once':38}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}"]
     for name, points in report["curves"].items():

@@ -50,6 +50,11 @@ def stock() -> Command:
     return Command([*run.procfile(), "--config", "bench/stock.py", "--worker-class", "gevent", "bench.bare:app"], {})
 
 
+def least(url: str) -> Command:
+    """Flask that stores each event's id before it answers 204, under the same settings of gunicorn."""
+    return Command([*run.procfile(), "bench.least:app"], {"DATABASE_URL": url})
+
+
 def compiled(command: Command, folder: str) -> Command:
     """A server whose modules are compiled once, into a folder, as those of the image are."""
     variables = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
