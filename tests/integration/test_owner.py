@@ -111,16 +111,21 @@ def old(
     """The URL of the cluster's ledger, filled before owners were kept, and upgraded since."""
     reconcile(url)
     upgraded = new_database()
-    for name in postgres.migrations():
-        if name < MIGRATION:
-            (tmp_path / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
-    with monkeypatch.context() as patch:
-        patch.setattr(postgres, "MIGRATIONS", tmp_path)
-        migrate.run(settings.Settings.from_env({"DATABASE_URL": upgraded}))
+    migrate_before(upgraded, MIGRATION, tmp_path, monkeypatch)
     for table in ("clusters", "vm_state", "vm_history"):
         copy(table, source=url, target=upgraded)
     migrate.run(settings.Settings.from_env({"DATABASE_URL": upgraded}))
     return upgraded
+
+
+def migrate_before(url: str, migration: str, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bring a database up to the migration before one."""
+    for name in postgres.migrations():
+        if name < migration:
+            (folder / f"{name}.sql").symlink_to(postgres.MIGRATIONS / f"{name}.sql")
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres, "MIGRATIONS", folder)
+        migrate.run(settings.Settings.from_env({"DATABASE_URL": url}))
 
 
 def copy(table: str, *, source: str, target: str) -> None:

@@ -73,10 +73,11 @@ def write(tables: store.Store, change: versions.Change) -> store.Outcome:
     return outcome
 
 
-def ledger(query: Query) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+def ledger(query: Query) -> tuple[list[tuple[Any, ...]], ...]:
     """What the two tables say, but for when it was written."""
     return (
-        query(f"SELECT name, uid, version_number, vcpus, memory_bytes, cpu_source, {RUNTIME} FROM vm_state ORDER BY 1"),
+        query(f"SELECT name, uid, version_number, {RUNTIME} FROM vm_state ORDER BY 1"),
+        query("SELECT name, vcpus, memory_bytes, cpu_source FROM virtual_machines ORDER BY 1"),
         query("SELECT name, owner_uid, version_number, node, phase FROM vm_runtime ORDER BY 1, 2"),
     )
 

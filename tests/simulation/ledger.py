@@ -110,7 +110,11 @@ class Tables:
 
     def live(self) -> dict[model_cluster.Place, Row]:
         """Return the machines of the cluster that live."""
-        rows = self.query("SELECT * FROM vm_state WHERE cluster = %s AND deleted_at IS NULL", model_cluster.CLUSTER)
+        rows = self.query(
+            "SELECT s.*, v.vcpus AS said_vcpus, v.memory_bytes AS said_bytes, v.cpu_source, v.memory_source"
+            " FROM vm_state AS s JOIN virtual_machines AS v USING (cluster, namespace, name) WHERE cluster = %s",
+            model_cluster.CLUSTER,
+        )
         return {(row["namespace"], row["name"]): _told(row) for row in rows}
 
     def floor(self) -> int:
@@ -135,9 +139,8 @@ class Tables:
 
 
 def _told(row: Row) -> Row:
-    """Return a row of the state with what the machine itself says under the history's names; the rest is said_*."""
-    own = {"vcpus": row["spec_vcpus"], "memory_bytes": row["spec_memory_bytes"]}
-    return {**row, "said_vcpus": row["vcpus"], "said_bytes": row["memory_bytes"], **own}
+    """Return a row of the state with what the machine itself says under the history's names."""
+    return {**row, "vcpus": row["spec_vcpus"], "memory_bytes": row["spec_memory_bytes"]}
 
 
 def was_true(

@@ -1,15 +1,34 @@
 -- One VM: its facts, its story, where and how it ran.
 
 -- vm_now (cluster, namespace, name)
--- Returns the state of a VM, also of a deleted one.
+-- Returns the state of a VM, also of a deleted one; its sizes are chosen as by virtual_machines.
 PREPARE vm_now (text, text, text) AS
-SELECT cluster, namespace, name, uid, kind, status, run_strategy, instancetype, preference, cpucores, cpusockets,
-       cputhreads, vcpus, memory, memory_bytes, cpu_source, memory_source, disks, disk_bytes, storageclass, network, os,
-       architecture, machine_type, labels::text AS labels, owner, created_at, deleted_at, node, ip_addresses, guest_os,
-       phase, live_vcpus, live_memory_bytes, runtime_seen_at, resource_version, generation, type, id, time,
-       effective_at, updated_at, changed_by, shape = 0 AS is_flat
-FROM vm_state
-WHERE cluster = $1 AND namespace = $2 AND name = $3;
+SELECT s.cluster, s.namespace, s.name, s.uid, s.kind, s.status, s.run_strategy, s.instancetype, s.preference,
+       s.cpucores, s.cpusockets, s.cputhreads,
+       coalesce(s.spec_vcpus, CASE WHEN live.counts THEN s.live_vcpus END, sized.vcpus) AS vcpus,
+       s.memory,
+       coalesce(s.spec_memory_bytes, CASE WHEN live.counts THEN s.live_memory_bytes END, sized.memory_bytes)
+           AS memory_bytes,
+       CASE WHEN s.spec_vcpus IS NOT NULL THEN 'spec'
+            WHEN s.instancetype IS NULL THEN NULL
+            WHEN s.live_vcpus IS NOT NULL AND (live.counts OR s.instancetype_vcpus IS NULL) THEN 'instance'
+            WHEN s.instancetype_vcpus IS NOT NULL THEN 'instancetype' END AS cpu_source,
+       CASE WHEN s.spec_memory_bytes IS NOT NULL THEN 'spec'
+            WHEN s.instancetype IS NULL THEN NULL
+            WHEN s.live_memory_bytes IS NOT NULL AND (live.counts OR s.instancetype_memory_bytes IS NULL)
+                THEN 'instance'
+            WHEN s.instancetype_memory_bytes IS NOT NULL THEN 'instancetype' END AS memory_source,
+       s.disks, s.disk_bytes, s.storageclass, s.network, s.os, s.architecture, s.machine_type,
+       s.labels::text AS labels, s.owner, s.created_at, s.deleted_at, s.node, s.ip_addresses, s.guest_os, s.phase,
+       s.live_vcpus, s.live_memory_bytes, s.runtime_seen_at, s.resource_version, s.generation, s.type, s.id, s.time,
+       s.effective_at, s.updated_at, s.changed_by, s.shape = 0 AS is_flat
+FROM vm_state AS s
+CROSS JOIN LATERAL (SELECT s.instancetype IS NOT NULL AND s.phase <> 'Gone') AS live (counts)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN s.instancetype IS NOT NULL THEN coalesce(s.instancetype_vcpus, s.live_vcpus) END,
+           CASE WHEN s.instancetype IS NOT NULL THEN coalesce(s.instancetype_memory_bytes, s.live_memory_bytes) END
+) AS sized (vcpus, memory_bytes)
+WHERE s.cluster = $1 AND s.namespace = $2 AND s.name = $3;
 
 -- vm_then (cluster, namespace, name, moment)
 -- Returns the same of the last version of the VM that was in force at a moment and was not its delete; deleted_at is
