@@ -37,10 +37,20 @@ def test_a_spec_is_read_once() -> None:
 
 def test_of_many_specs_the_last_that_were_asked_for_are_known() -> None:
     """So that the memory has an end."""
-    known = known_specs.KnownSpecs(most=2)
+    known = known_specs.KnownSpecs(most=2 * (known_specs.BESIDES + memoryview(spec()).nbytes))
     first, second = read(known, spec(1)), read(known, spec(2))
     assert read(known, spec(1)) is first
     read(known, spec(3))
+    assert read(known, spec(1)) is first
+    assert read(known, spec(2)) is not second
+
+
+def test_long_specs_count_more_than_short_ones() -> None:
+    """What is read of them may be as long."""
+    known = known_specs.KnownSpecs(most=5 * known_specs.BESIDES)
+    first, second = read(known, spec(1)), read(known, spec(2))
+    assert read(known, spec(1)) is first
+    read(known, spec(3, note="x" * 2 * known_specs.BESIDES))
     assert read(known, spec(1)) is first
     assert read(known, spec(2)) is not second
 
