@@ -25,6 +25,7 @@ Query = Callable[..., Rows]
 
 TYPES = list(versions.STEPS)[:3]
 COLUMNS = ", ".join([*vm.COLUMNS, "version_number", "version_time", "version_step", "shape", "digest"])
+OF_STATE = COLUMNS.replace("vcpus", "spec_vcpus").replace("memory_bytes", "spec_memory_bytes")
 START = datetime.datetime(2026, 8, 20, 9, 0, tzinfo=datetime.UTC)
 LATER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
@@ -142,7 +143,7 @@ def ledger(query: Query) -> tuple[Rows, Rows, Rows]:
         " WHERE table_name = 'virtual_machines' AND column_name <> 'updated_at'"
     )
     return (
-        query(f"SELECT {COLUMNS} FROM vm_state ORDER BY cluster, namespace, name"),
+        query(f"SELECT {OF_STATE} FROM vm_state ORDER BY cluster, namespace, name"),
         query(f"SELECT {COLUMNS} FROM vm_history ORDER BY {COLUMNS}"),
         query(f"SELECT {names} FROM virtual_machines ORDER BY cluster, namespace, name"),
     )
@@ -192,7 +193,7 @@ def test_the_state_is_the_newest_version_of_the_history(
         f"SELECT DISTINCT ON (cluster, namespace, name) {COLUMNS} FROM vm_history"
         " ORDER BY cluster, namespace, name, version_number DESC, version_time DESC, version_step DESC"
     )
-    assert query(f"SELECT {COLUMNS} FROM vm_state ORDER BY cluster, namespace, name") == newest
+    assert query(f"SELECT {OF_STATE} FROM vm_state ORDER BY cluster, namespace, name") == newest
 
 
 @hypothesis.given(given=SOME)

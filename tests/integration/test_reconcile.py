@@ -222,8 +222,8 @@ def test_a_missed_delete_says_what_was_last_known(
     api.delete(kubernetes.VMS, "shop", "gone")
     again()
     [row] = query(
-        "SELECT type, version_number, resource_version, vcpus, memory, labels, deleted_at = time, deleted_at <= now(),"
-        " effective_at = time FROM vm_state"
+        "SELECT type, version_number, resource_version, spec_vcpus, memory, labels, deleted_at = time,"
+        " deleted_at <= now(), effective_at = time FROM vm_state"
     )
     assert row == (plan.DELETED, api.revision, api.revision, 3, "4Gi", {"app": "gone"}, True, True, True)
     assert query("SELECT count(*) FROM vm_history WHERE type = 'vmledger.reconcile.delete'") == [(1,)]
