@@ -64,8 +64,11 @@ def test_an_empty_ledger_has_no_rows_and_is_unhealthy(db: postgres.Database) -> 
     assert not health.judge([], HOUR).healthy
 
 
-def test_an_event_is_heard_in_the_moment_that_it_is_stored(db: postgres.Database, query: Query) -> None:
+def test_an_event_is_heard_in_the_moment_that_it_is_stored(
+    db: postgres.Database, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Duplicates too: who sends them is not silent. A reconcile's own changes are no events."""
+    monkeypatch.setattr(store, "NOTE_SECONDS", 0.0)
     tables = store.Store(db)
     tables.write([change("east")])
     tables.write([change("west")], listed=True)
@@ -75,6 +78,37 @@ def test_an_event_is_heard_in_the_moment_that_it_is_stored(db: postgres.Database
     query("UPDATE ledger_heard SET last_event_at = now() - interval '1 day'")
     tables.write([change("east")])
     assert query(seen)[:3] == expected
+
+
+def test_a_kind_that_was_noted_lately_is_not_noted_again(
+    db: postgres.Database, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each group of events would else write the same row; each cluster and each kind has its own note."""
+    noted = "SELECT cluster, kind, last_event_at > now() - interval '1 hour' FROM ledger_heard ORDER BY 1, 2"
+    tables = store.Store(db)
+    monkeypatch.setattr(store, "NOTE_SECONDS", 3600.0)
+    tables.write([change("east")])
+    query("UPDATE ledger_heard SET last_event_at = now() - interval '1 day'")
+    tables.write([change("east")])
+    tables.write([change("east"), change("west")])
+    assert query(noted) == [("east", VM, False), ("west", VM, True)]
+    monkeypatch.setattr(store, "NOTE_SECONDS", 0.0)
+    tables.write([change("east")])
+    assert query(noted) == [("east", VM, True), ("west", VM, True)]
+
+
+def test_a_note_that_was_not_stored_is_made_again(
+    db: postgres.Database, url: str, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the events, which are sent again."""
+    monkeypatch.setattr(store, "NOTE_SECONDS", 3600.0)
+    tables = store.Store(db)
+    with contextlib.closing(psycopg2.connect(url)) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE ledger_heard IN SHARE MODE")
+        with pytest.raises(errors.Locked):
+            tables.write([change("east")], lock_wait=0.01)
+    tables.write([change("east")])
+    assert query("SELECT cluster FROM ledger_heard") == [("east",)]
 
 
 def test_the_newest_of_all_writers_counts(query: Query) -> None:

@@ -16,6 +16,7 @@ import dataclasses
 import datetime
 import enum
 import pathlib
+import time
 import uuid
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, TypeVar
@@ -54,6 +55,8 @@ MERGE_INSTANCES = (
     "show_instances",
     "outcomes_instances",
 )
+NOTE_SECONDS = 1.0
+"""How old the note of who was heard may be: it is a row that each group of events would write, hundreds a second."""
 _TOGETHER = ("together",)
 _NOTED = ("note_events",)
 _NOT_FREE_MACHINES = ("together", "reach_tables", "not_free_machines")
@@ -88,6 +91,7 @@ class Store:
     def __init__(self, db: postgres.Database) -> None:
         self._database = db
         self._writer = uuid.uuid4().hex
+        self._noted: dict[tuple[str, str], float] = {}
         db.probe(_write_nothing)
 
     def write(
@@ -192,17 +196,24 @@ class Store:
     ) -> list[tuple[Any, ...]]:
         """Run one transaction over some changes; note that events of ``kind`` were heard, where there is one."""
         parameters: dict[str, Any] = {"rows": _json(changes), "lists": not listed}
-        noted: Sequence[str] = ()
-        if kind is not None and not listed:
-            noted = _NOTED
-            clusters = sorted({change.key[0] for change in changes})
-            parameters |= {"writer": self._writer, "clusters": clusters, "kind": kind}
+        clusters = [] if kind is None or listed else self._unnoted(changes, kind)
+        noted: Sequence[str] = _NOTED if clusters else ()
+        parameters |= {"writer": self._writer, "clusters": clusters, "kind": kind}
 
         def work(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
             cursor.execute(SQL.ready(cursor, *_TOGETHER, *noted, *names), parameters)
             return cursor.fetchall()
 
-        return self._database.run(work, until=waits.until, lock_wait=waits.lock)
+        began = time.monotonic()
+        found = self._database.run(work, until=waits.until, lock_wait=waits.lock)
+        self._noted |= dict.fromkeys(((cluster, str(kind)) for cluster in clusters), began)
+        return found
+
+    def _unnoted(self, changes: Sequence[versions.Change], kind: str) -> list[str]:
+        """Return the clusters of some changes of which no event of that kind was noted lately."""
+        since = time.monotonic() - NOTE_SECONDS
+        clusters = {change.key[0] for change in changes}
+        return sorted(cluster for cluster in clusters if self._noted.get((cluster, kind), since) <= since)
 
 
 def _write_nothing(cursor: postgres.Cursor) -> None:

@@ -11,7 +11,8 @@ LOCK TABLE clusters IN ROW SHARE MODE;
 LOCK TABLE clusters IN EXCLUSIVE MODE;
 
 -- note_events (writer, clusters, kind)
--- Notes that events about a kind of object were stored now. Each process has rows of its own, so it waits for nobody.
+-- Notes that events about a kind of object were stored now. Each process has rows of its own, so it waits for nobody;
+-- it notes each kind once a second at most.
 PREPARE note_events (text, text[], text) AS
 INSERT INTO ledger_heard AS known (writer, cluster, kind, last_event_at, updated_at)
 SELECT $1, cluster, $3, now(), now()
