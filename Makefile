@@ -37,7 +37,7 @@ nightly: .venv/ready  ## Run all tests with 1,000 histories, other ones each tim
 lint: .venv/ready  ## Run ruff, mypy and import-linter
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: .venv/ready  ## Measure against bare Flask and the published way, in two minutes
+bench: .venv/ready  ## Measure against bare Flask and the published way, in five minutes
 	@$(BIN)/python -m bench
 
 bench-growth: .venv/ready  ## Measure a million VMs with 20 million versions (half an hour; GROWTH="--keep DIR")

@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench", description="Measure every figure that is demanded, and draw the curve."
     )
     parser.add_argument("--seconds", type=float, default=1.8, help="how long each load takes (default: 1.8)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is taken; the median counts (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is taken; the median counts (default: 5)")
     parser.add_argument(
         "--months",
         type=int,
