@@ -56,7 +56,8 @@ def _count(folder: pathlib.Path, progress: Progress) -> dict[str, float]:
     flat = requests.flat(contest.MACHINES)
     kinds = {
         "a flat event": flat,
-        "a whole object of 4 kB": requests.objects(contest.MACHINES),
+        "a whole object of 4 kB with a spec that is new": requests.objects(contest.MACHINES),
+        "the same with a spec that is known": requests.objects(WARM, prefix="known"),
         "an event of an instance, 4 kB": instances.updates(contest.MACHINES),
         "an event that is not for us": requests.others(),
     }
