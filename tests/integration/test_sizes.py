@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Callable
 
@@ -10,8 +11,8 @@ import pytest
 
 from function import migrate, settings
 from function.page import database
-from tests import conftest
-from tests.integration import test_owner
+from tests import conftest, page
+from tests.integration import test_owner, test_past
 
 Make = Callable[..., str]
 MIGRATION = "0028.sizes_in_the_view"
@@ -46,9 +47,24 @@ def test_the_upgrade_changes_no_size(
 def test_the_page_of_a_vm_shows_the_sizes_of_the_view(url: str) -> None:
     """It has a statement of its own, because the view has no deleted VMs."""
     conftest.execute(url, FILL)
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         for expected in conftest.execute(url, VIEW):
             place = {"cluster": "c", "namespace": "n", "name": expected[0]}
             [found] = database.dicts(cursor, "vm_now", place)
             assert tuple(found[name] for name in SHOWN) == expected
-    connection.close()
+
+
+@pytest.mark.parametrize("instancetype", [None, "u1.small"])
+def test_the_past_of_a_vm_shows_the_sizes_of_the_past(instancetype: str | None, url: str) -> None:
+    """What runs gives a size to a VM with an instancetype, and to no other."""
+    page.store(url, test_past.machine(test_past.ADD, 1, 0), test_past.running(test_past.ADD, 2, 1, "n1"))
+    for table, prefix in (("vm_history", ""), ("vm_state", "spec_")):
+        none = f"SET {prefix}vcpus = NULL, {prefix}memory_bytes = NULL, instancetype = %s"
+        conftest.execute(url, f"UPDATE {table} {none}", [instancetype])
+    moment = test_past.START + 2 * test_past.HOUR
+    [expected] = conftest.execute(url, f"SELECT {', '.join(SHOWN)} FROM virtual_machines_at(%s)", [moment])
+    assert (expected[3] == "instance") is (instancetype is not None)
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        place = {"cluster": "east", "namespace": "team", "name": "a", "moment": moment}
+        [found] = database.dicts(cursor, "vm_then", place)
+        assert tuple(found[name] for name in SHOWN) == expected

@@ -37,14 +37,18 @@ WHERE s.cluster = $1 AND s.namespace = $2 AND s.name = $3;
 PREPARE vm_then (text, text, text, timestamptz) AS
 SELECT m.cluster, m.namespace, m.name, m.uid, m.kind, m.status, m.run_strategy, m.instancetype, m.preference,
        m.cpucores, m.cpusockets, m.cputhreads,
-       coalesce(m.vcpus, CASE WHEN live.counts THEN r.live_vcpus END, sized.vcpus, r.live_vcpus) AS vcpus,
+       coalesce(m.vcpus, CASE WHEN live.counts THEN r.live_vcpus END,
+                CASE WHEN m.instancetype IS NOT NULL THEN coalesce(sized.vcpus, r.live_vcpus) END) AS vcpus,
        m.memory,
-       coalesce(m.memory_bytes, CASE WHEN live.counts THEN r.live_memory_bytes END, sized.memory_bytes,
-                r.live_memory_bytes) AS memory_bytes,
+       coalesce(m.memory_bytes, CASE WHEN live.counts THEN r.live_memory_bytes END,
+                CASE WHEN m.instancetype IS NOT NULL THEN coalesce(sized.memory_bytes, r.live_memory_bytes) END)
+           AS memory_bytes,
        CASE WHEN m.vcpus IS NOT NULL THEN 'spec'
+            WHEN m.instancetype IS NULL THEN NULL
             WHEN r.live_vcpus IS NOT NULL AND (live.counts OR sized.vcpus IS NULL) THEN 'instance'
             WHEN sized.vcpus IS NOT NULL THEN 'instancetype' END AS cpu_source,
        CASE WHEN m.memory_bytes IS NOT NULL THEN 'spec'
+            WHEN m.instancetype IS NULL THEN NULL
             WHEN r.live_memory_bytes IS NOT NULL AND (live.counts OR sized.memory_bytes IS NULL) THEN 'instance'
             WHEN sized.memory_bytes IS NOT NULL THEN 'instancetype' END AS memory_source,
        m.disks, m.disk_bytes, m.storageclass, m.network, m.os, m.architecture, m.machine_type,
