@@ -143,6 +143,19 @@ def test_what_no_list_held_is_gone_with_what_was_known(tables: store.Store, quer
     assert query("SELECT phase, node, ip_addresses FROM virtual_machines") == [("Gone", "node-3", ["10.0.0.9"])]
 
 
+def test_what_is_gone_keeps_nothing_of_the_former_machine(tables: store.Store, query: Query) -> None:
+    """Where all that is known of it is that a list did not hold it, and that it had no node."""
+    for change in (machine(ADD, 1), running(ADD, 2), machine(UPDATE, 5, uid="u2")):
+        write(tables, change)
+    query(
+        "INSERT INTO clusters (cluster, instances_version, instances_time) VALUES ('east', 20, '2026-11-22 10:00:20Z')"
+    )
+    write(tables, running(UPDATE, 7, owner="u2", node=None, interfaces=None))
+    write(tables, machine(UPDATE, 40, uid="u3"))
+    then = "SELECT uid, phase, node, ip_addresses FROM virtual_machines_at('2026-11-22 10:00:25Z')"
+    assert query(then) == [("u2", "Gone", None, None)]
+
+
 def test_an_instance_comes_before_its_machine(tables: store.Store, query: Query) -> None:
     """Its facts wait for the machine."""
     assert write(tables, running(ADD, 2)) is store.Outcome.STORED
