@@ -134,7 +134,7 @@ def _store(url: str) -> None:
         cursor.execute("CREATE TABLE row_of_vm_state AS SELECT * FROM vm_state")
         running = instance.change(events.Event(attributes, machines.vmi(machine)), cluster_name="east")
         assert running is not None, "the VM owns the instance"
-        tables.write_instances([running])
+        tables.write([running])
         for table in ("vm_history", "vm_runtime", "vm_runtime_history"):
             cursor.execute(f"CREATE TABLE row_of_{table} AS SELECT * FROM {table}")
         cursor.execute("TRUNCATE vm_state, vm_history, vm_runtime, vm_runtime_history")

@@ -31,7 +31,7 @@ def _not_free(_: Sequence[str], __: float, /, **___: float) -> dict[object, bool
 
 
 commits = group_commit.GroupCommit(
-    shared_write.Table(_write, _not_free, database.wait_until_free, str, "least"), patience=SECONDS
+    shared_write.Table(_write, _not_free, database.wait_until_free, str, lambda _: ["least"]), patience=SECONDS
 )
 
 

@@ -226,11 +226,10 @@ def fill(url: str, now: datetime.datetime, seed: int = 7) -> int:
     tables = store.Store(db)
     count = 0
     try:
-        grouped = itertools.groupby(changes(now, seed), key=lambda change: isinstance(change.row, instance.Instance))
-        for is_instance, group in grouped:
-            for batch in iter(lambda: list(itertools.islice(group, BATCH)), []):  # noqa: B023  # used at once
-                (tables.write_instances if is_instance else tables.write)(batch)
-                count += len(batch)
+        told = changes(now, seed)
+        for batch in iter(lambda: list(itertools.islice(told, BATCH)), []):
+            tables.write(batch)
+            count += len(batch)
         db.run(lambda cursor: cursor.execute(BESIDES, {"now": now, "clusters": list(CLUSTERS)}))
     finally:
         db.close()

@@ -43,8 +43,10 @@ class Tracer(Protocol):
     def here(self) -> Place:
         """Return the current request's span; None where there is none that is recorded."""
 
-    def write(self, places: Iterable[Place], table: str, changes: int) -> contextlib.AbstractContextManager[None]:
-        """Record the write of some changes to a table, for the requests whose spans are given."""
+    def write(
+        self, places: Iterable[Place], tables: Sequence[str], changes: int
+    ) -> contextlib.AbstractContextManager[None]:
+        """Record the write of some changes to tables, for the requests whose spans are given."""
 
     def call(self, webhook: str, attempt: int) -> contextlib.AbstractContextManager[Call]:
         """Record a POST to a webhook, which is named by its Secret; attempt: from 1."""
@@ -80,7 +82,7 @@ class Off:
         """Return None."""
         return None
 
-    def write(self, _: Iterable[Place], __: str, ___: int) -> contextlib.AbstractContextManager[None]:
+    def write(self, _: Iterable[Place], __: Sequence[str], ___: int) -> contextlib.AbstractContextManager[None]:
         """Record nothing."""
         return self._nothing
 

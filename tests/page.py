@@ -11,7 +11,6 @@ import werkzeug.test
 
 from function import settings
 from function.clients import postgres
-from function.inventory.mapping import instance
 from function.inventory.storage import store as storage
 from function.page import app
 
@@ -53,5 +52,5 @@ def store(url: str, *changes: Any) -> None:
     db = postgres.Database({"dsn": url}, timeout=10)
     tables = storage.Store(db)
     for change in changes:
-        (tables.write_instances if isinstance(change.row, instance.Instance) else tables.write)([change])
+        tables.write([change])
     db.close()

@@ -126,7 +126,7 @@ class Telemetry:
         return span if span.is_recording() else None
 
     @contextlib.contextmanager
-    def write(self, places: Iterable[tracing.Place], table: str, changes: int) -> Iterator[None]:
+    def write(self, places: Iterable[tracing.Place], tables: Sequence[str], changes: int) -> Iterator[None]:
         """Record the write of some changes; without a request that is recorded, it is not either.
 
         The span stands in the trace of the first request and links to all; the spans of the others link to it.
@@ -136,14 +136,14 @@ class Telemetry:
             yield
             return
         written = self._tracer.start_span(
-            f"store {table}",
+            f"store {' '.join(tables)}",
             context=trace.set_span_in_context(spans[0], context.Context()),
             kind=trace.SpanKind.CLIENT,
             attributes={
                 "db.system.name": "postgresql",
                 "db.operation.name": "store",
-                "db.collection.name": table,
                 "db.operation.batch.size": changes,
+                **({"db.collection.name": tables[0]} if len(tables) == 1 else {}),  # there is no name for several
             },
             links=[trace.Link(span.get_span_context()) for span in spans],
         )

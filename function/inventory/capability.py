@@ -38,15 +38,12 @@ class Ledger:
         self, part: settings.Ledger, *, db: postgres.Database | None, api: kubernetes.Kube | None = None
     ) -> None:
         self._settings = part
-        self._groups: list[tuple[type[versions.Row], group_commit.GroupCommit[versions.Change, store.Outcome]]] = []
+        self._commits: group_commit.GroupCommit[versions.Change, store.Outcome] | None = None
         self._reader: references.Reader | None = None
         if db is None:
             return
         tables = store.Store(db)
-        self._groups = [
-            (vm.VirtualMachine, group_commit.GroupCommit(tables.machines, patience=db.timeout)),
-            (instance.Instance, group_commit.GroupCommit(tables.instances, patience=db.timeout)),
-        ]
+        self._commits = group_commit.GroupCommit(tables.table, patience=db.timeout)
         if api is not None:
             self._reader = references.Reader(api, tables)
 
@@ -57,7 +54,7 @@ class Ledger:
         """
         if not (event.api_version or vm.GROUP).startswith(vm.GROUP):
             return None
-        if not self._groups:
+        if self._commits is None:
             raise errors.Refused(postgres.NOT_CONFIGURED)
         kind = event.kind or vm.KIND
         if event.type.startswith(references.PREFIX):
@@ -86,14 +83,11 @@ class Ledger:
         """
         until = time.monotonic() + READING_SECONDS
         changes = [each if isinstance(each, versions.Change) else self._read(each, until) for each in prepared]
-        done: dict[int, str] = {}
-        for kind, commits in self._groups:
-            chosen = [change for change in changes if change is not None and isinstance(change.row, kind)]
-            if chosen:
-                for change, outcome in zip(turns.shared(chosen), commits.submit(chosen), strict=True):
-                    done[id(change)] = outcome.value
-                    _warn(change, outcome)
-        return [done.get(id(change), FOREIGN) for change in changes]
+        chosen = [change for change in changes if change is not None]
+        if not chosen or self._commits is None:
+            return [FOREIGN] * len(changes)
+        outcomes = iter(self._commits.submit(chosen))
+        return [FOREIGN if change is None else _told(change, next(outcomes)) for change in turns.shared(changes)]
 
     def _read(self, named: references.Reference, until: float) -> versions.Change | None:
         if self._reader is None:
@@ -101,6 +95,12 @@ class Ledger:
         if time.monotonic() > until:
             raise errors.Unavailable("there was no time to read all objects that the request refers to")
         return self._reader.change(named)
+
+
+def _told(change: versions.Change, outcome: store.Outcome) -> str:
+    """Return the outcome in a word; log what its sender should know of it."""
+    _warn(change, outcome)
+    return outcome.value
 
 
 def _warn(change: versions.Change, outcome: store.Outcome) -> None:

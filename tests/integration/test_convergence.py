@@ -216,7 +216,7 @@ def test_sixteen_threads_at_once_give_the_same_ledger(grouped: bool, url: str, q
     history, state = expected(given)
     doors = [postgres.Database({"dsn": url}, timeout=30) for _ in range(1 if grouped else 16)]
     together: group_commit.GroupCommit[versions.Change, store.Outcome]
-    together = group_commit.GroupCommit(store.Store(doors[0]).machines, patience=30)
+    together = group_commit.GroupCommit(store.Store(doors[0]).table, patience=30)
     writers = [together.submit] * 16 if grouped else [store.Store(door).write for door in doors]
 
     def deliver(number: int) -> None:

@@ -89,7 +89,7 @@ def tables(db: postgres.Database) -> store.Store:
 def write(tables: store.Store, *changes: versions.Change) -> None:
     """Store changes, one by one."""
     for change in changes:
-        (tables.write_instances if isinstance(change.row, instance.Instance) else tables.write)([change])
+        tables.write([change])
 
 
 def fill(url: str, seconds: float = 3600) -> days.Filled:

@@ -64,7 +64,7 @@ def fill(db: postgres.Database, query: Query, *clusters: str, count: int = 3) ->
     for cluster in clusters:
         for number in range(count):
             tables.write([machine(cluster, f"vm-{number}", version) for version in (1, 2)])
-            tables.write_instances([running(cluster, f"vm-{number}", version) for version in (3, 4)])
+            tables.write([running(cluster, f"vm-{number}", version) for version in (3, 4)])
         query("INSERT INTO clusters (cluster, uid) VALUES (%s, 'u')", [cluster])
         query("INSERT INTO reconcile_seen (cluster, kind, namespace, name) VALUES (%s, 'k', 'team', 'a')", [cluster])
         query(

@@ -105,7 +105,7 @@ def test_any_delay_and_any_order_give_the_same_past(
             made.append(change(step, data, second + delays[which] + 1))
         order.shuffle(made)
         for each in made:
-            (tables.write_instances if isinstance(each.row, instance.Instance) else tables.write)([each])
+            tables.write([each])
         pasts.append(past(query))
     assert pasts[0] == pasts[1]
 
@@ -176,7 +176,7 @@ def test_the_own_time_of_a_version_stays_where_a_copy_lacks_it(
         change(UPDATE, thing(kind, "a", 2, 10, metadata={"managedFields": []}), 90),
     ]
     for each in [*first, *(copies if shown_first else copies[::-1])]:
-        (tables.write_instances if isinstance(each.row, instance.Instance) else tables.write)([each])
+        tables.write([each])
     history = {vm.KIND: "vm_history", instance.KIND: "vm_runtime_history"}[kind]
     found = query(f"SELECT effective_at, object_time, time FROM {history} WHERE resource_version = 2")
     own, sent = START + datetime.timedelta(seconds=10), START + datetime.timedelta(seconds=90)

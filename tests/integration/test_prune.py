@@ -127,7 +127,7 @@ def test_what_is_gone_for_long_goes_where_a_list_speaks_for_it(
 ) -> None:
     """With all its versions, and those of its instance; a dry run says how many before."""
     tables.write(given)
-    tables.write_instances([running(ADD, 1, 890), running(DELETE, 2, 805)])
+    tables.write([running(ADD, 1, 890), running(DELETE, 2, 805)])
     complete(query, version, days)
     dry = prune(url, dry_run=True)
     done = prune(url)

@@ -83,8 +83,9 @@ class Teller:
         if said.object["kind"] == instance.KIND:
             change = instance.change(event, cluster_name="east")
             assert change is not None
-            return self.ledger.write_instances([change])[0]
-        return self.ledger.write([vm.change(event, cluster_name="east")])[0]
+        else:
+            change = vm.change(event, cluster_name="east")
+        return self.ledger.write([change])[0]
 
     def flat(self, kind: str, name: str, time: datetime.datetime, **attributes: str) -> store.Outcome:
         """Store an event in the published example's form, without a resource version."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,7 +71,7 @@ def tables(db: postgres.Database) -> store.Store:
 
 def write(tables: store.Store, change: versions.Change) -> store.Outcome:
     """Store one change, of whichever kind."""
-    [outcome] = (tables.write_instances if isinstance(change.row, instance.Instance) else tables.write)([change])
+    [outcome] = tables.write([change])
     return outcome
 
 
@@ -212,7 +214,7 @@ LIVES = st.lists(
 def test_events_of_both_in_any_order_give_the_same_ledger(
     given: list[versions.Change], order: random.Random, db: postgres.Database, query: Query
 ) -> None:
-    """And the state of each machine is what the newest instance of its uid says."""
+    """However many at once. And the state of each machine is what the newest instance of its uid says."""
     tables = store.Store(db)
     query(conftest.emptying(*TABLES))
     for change in given:
@@ -221,14 +223,73 @@ def test_events_of_both_in_any_order_give_the_same_ledger(
     again = [*given, *order.choices(given, k=len(given))] if given else []
     order.shuffle(again)
     query(conftest.emptying(*TABLES))
-    for change in again:
-        write(tables, change)
+    while again:
+        size = order.randint(1, 5)
+        tables.write(again[:size])
+        del again[:size]
     assert ledger(query) == first
     assert query(
         "SELECT count(*) FROM vm_state AS s LEFT JOIN vm_runtime AS i"
         " ON (i.cluster, i.namespace, i.name, i.owner_uid) = (s.cluster, s.namespace, s.name, s.uid)"
         " WHERE (s.node, s.phase, s.ip_addresses) IS DISTINCT FROM (i.node, i.phase, i.ip_addresses)"
     ) == [(0,)]
+
+
+def test_of_each_change_of_both_kinds_it_is_told_what_became_of_it(tables: store.Store) -> None:
+    """In the order in which they were given; whatever their names are."""
+    odd = "b\"\\\u00fc', null]"
+    stored, late, duplicate = store.Outcome.STORED, store.Outcome.LATE, store.Outcome.DUPLICATE
+    first = [running(ADD, 3), machine(ADD, 2), running(ADD, 4, name=odd), machine(ADD, 5, name=odd)]
+    assert tables.write(first) == [stored] * 4
+    assert tables.write(first) == [duplicate] * 4
+    second = [
+        *(machine(UPDATE, 9), running(UPDATE, 2), running(UPDATE, 6), machine(UPDATE, 2), running(ADD, 3)),
+        *(machine(UPDATE, 7), running(UPDATE, 8, name=odd), machine(UPDATE, 9, name=odd, uid="u2")),
+    ]
+    assert tables.write(second) == [stored, late, stored, duplicate, duplicate, late, stored, stored]
+    assert tables.write(second) == [duplicate] * 8
+    assert tables.write([]) == []
+
+
+def test_what_is_newer_of_both_kinds_is_one_round_trip_of_two_transactions(
+    db: postgres.Database, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance finds the machine that came with it."""
+    works = []
+    run = postgres.Database.run
+
+    def counted(*given: Any, **named: Any) -> Any:
+        works.append(given)
+        return run(*given, **named)
+
+    monkeypatch.setattr(postgres.Database, "run", counted)
+    assert store.Store(db).write([running(ADD, 2), machine(ADD, 1)]) == [store.Outcome.STORED] * 2
+    assert len(works) == 1
+    assert query("SELECT node, phase FROM virtual_machines") == [("node-1", "Running")]
+    [(written,)] = query("SELECT (SELECT xmin FROM vm_history) = (SELECT xmin FROM vm_runtime_history)")
+    assert not written
+
+
+def test_two_that_write_both_kinds_never_wait_for_each_other(url: str, query: Query) -> None:
+    """Each stores a machine, and the instance of the machine that the other stores."""
+    doors = [postgres.Database({"dsn": url}, timeout=20) for _ in range(2)]
+
+    def work(door: postgres.Database, one: str, other: str) -> None:
+        tables = store.Store(door)
+        for version in range(1, 300):
+            tables.write([machine(UPDATE, version, name=one), running(UPDATE, version, name=other)], lock_wait=10)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        pairs = [pool.submit(work, doors[0], "a", "b"), pool.submit(work, doors[1], "b", "a")]
+        for done in pairs:
+            done.result()
+    for door in doors:
+        door.close()
+    time.sleep(0.1)  # a server process says what it counted when it ends
+    assert query("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") == [(0,)]
+    assert query("SELECT name, version_number, node FROM vm_state ORDER BY 1") == [
+        (name, 299, "node-1") for name in ("a", "b")
+    ]
 
 
 SAYS_ALL: dict[str, Any] = {"guestOSInfo": {"prettyName": "Fedora Linux 42"}}
@@ -253,13 +314,13 @@ def test_what_is_plainly_newer_of_a_known_machine_is_appended(
     for each in before:
         write(tables, each)
     kept = ledger(query)
-    rows = {"rows": f"[{change.payload.decode()}]", "lists": True}
+    rows = {"rows": f"[{change.payload.decode()}]", "lists": True, "given": 1}
 
     def append(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
         cursor.execute(store.SQL.ready(cursor, *store.APPEND_INSTANCES), rows)
         return cursor.fetchall()
 
-    assert (len(db.run(append)), ledger(query) != kept) == (int(appended), appended)
+    assert (db.run(append), ledger(query) != kept) == ([("" if appended else "[]",)], appended)
     merged = write(tables, change)
     assert (merged is store.Outcome.DUPLICATE) or not appended
 
@@ -313,3 +374,18 @@ def test_the_first_events_of_both_may_meet(attempt: int, url: str, query: Query)
         door.close()
     assert query("SELECT count(*) FROM vm_state WHERE node IS NULL") == [(0,)]
     assert query("SELECT count(*) FROM vm_state") == [(len(names),)]
+
+
+def test_an_instance_waits_for_a_machine_that_is_under_way(url: str, tables: store.Store, query: Query) -> None:
+    """The machine did not see the instance, which is stored after it and committed before it."""
+    rows = {"rows": f"[{machine(ADD, 1).payload.decode()}]", "lists": True, "given": 1}
+    with contextlib.closing(conftest.session(url)) as other, concurrent.futures.ThreadPoolExecutor() as pool:
+        cursor = other.cursor()
+        cursor.execute("BEGIN;" + store.SQL.ready(cursor, "together", *store.APPEND_MACHINES), rows)
+        running_too = pool.submit(tables.write, [running(ADD, 2)])
+        while query("SELECT count(*) FROM pg_locks WHERE NOT granted") == [(0,)]:
+            assert not running_too.done()
+        assert query("SELECT node FROM vm_runtime") == [("node-1",)]
+        cursor.execute("COMMIT")
+        assert running_too.result(60) == [store.Outcome.STORED]
+    assert query("SELECT node FROM virtual_machines") == [("node-1",)]

@@ -76,7 +76,7 @@ def tables(db: postgres.Database) -> store.Store:
 def write(tables: store.Store, *changes: versions.Change) -> None:
     """Store changes, one by one."""
     for each in changes:
-        (tables.write_instances if isinstance(each.row, instance.Instance) else tables.write)([each])
+        tables.write([each])
 
 
 def usage(query: Query, columns: str, since: float, until: float) -> list[tuple[Any, ...]]:

@@ -31,7 +31,7 @@ class Gate:
     @property
     def table(self) -> shared_write.Table[str, str]:
         """What the groups are written to; an item is its own key."""
-        return shared_write.Table(self.write, lambda *_, **__: {}, self.wait, lambda item: item, "table")
+        return shared_write.Table(self.write, lambda *_, **__: {}, self.wait, lambda item: item, lambda _: ["table"])
 
     def wait(self, end: float) -> None:
         """Wait until the connection is free."""

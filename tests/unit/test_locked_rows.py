@@ -35,7 +35,7 @@ class Rows:
     @property
     def table(self) -> shared_write.Table[str, str]:
         """The table as a group commit has it."""
-        return shared_write.Table(self.write, self.not_free, lambda _: None, self.row, "table")
+        return shared_write.Table(self.write, self.not_free, lambda _: None, self.row, lambda _: ["table"])
 
     @staticmethod
     def row(item: str) -> str:

@@ -95,7 +95,7 @@ INSTANCES_ALONE = (
     r" CROSS JOIN LATERAL \( SELECT FROM vm_state AS m .*? LIMIT 1 \) AS known",
     r" AND \(r\.deleted_at IS NULL OR .*? IS NOT NULL\)(?= ORDER BY)",
     r" AND NOT EXISTS \( SELECT FROM vm_state AS m .*? OFFSET 0 \)(?= \), versions AS)",
-    r" \), shown AS \( UPDATE vm_state AS s .*?(?=\) INSERT INTO)",
+    r" \), shown AS \( UPDATE vm_state AS s .*?(?= \), added AS)",
 )
 """What only instances do: their append asks for the machine, leaves out the deletes that do not say all, and writes
 into the machine's state; a prune lets none go that a machine shows."""

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 
 from function.clients import kubernetes
 from function.inventory.mapping import instance, shapes, versions, vm
-from function.inventory.storage import store
 
 AnyRow = TypeVar("AnyRow", bound=versions.Row)
 
@@ -24,7 +23,7 @@ class Kind(Generic[AnyRow]):
     an object of this kind from others of its cluster. change: an event and ``cluster_name`` to a change, or None for an
     object that the ledger does not keep.
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
-    write: stores changes of this kind. compare, missing, complete: the statements of that kind. owners: the statement
+    compare, missing, complete: the statements of that kind. owners: the statement
     that adds owners to what was stored before they were kept, None where there are none.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
     add, update or delete. notes: the kinds under which objects of its list are noted. refuted: the kind under which
@@ -42,7 +41,6 @@ class Kind(Generic[AnyRow]):
     change: Callable[..., versions.Change | None]
     ordered: Callable[..., versions.Change]
     gone: Mapping[str, Any]
-    write: Callable[..., list[store.Outcome]]
     compare: str
     missing: str
     complete: str
@@ -66,7 +64,6 @@ MACHINES = Kind(
     change=vm.change,
     ordered=vm.ordered,
     gone={},
-    write=store.Store.write,
     compare="compare_machines",
     missing="missing_machines",
     complete="complete_machines",
@@ -89,7 +86,6 @@ INSTANCES = Kind(
     change=instance.change,
     ordered=instance.ordered,
     gone={"phase": instance.GONE},
-    write=store.Store.write_instances,
     compare="compare_instances",
     missing="missing_instances",
     complete="complete_instances",

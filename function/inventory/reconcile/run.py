@@ -319,7 +319,7 @@ class _Reconciliation:
 
     def _store(self, kind: kinds.Kind[Any], repairs: Sequence[_Repair], moment: plan.Moment) -> None:
         """Write, or in a dry run show; count what moved the ledger."""
-        for change, was, when in self._written(kind, repairs):
+        for change, was, when in self._written(repairs):
             if change.key in self.shown:  # a dry run writes nothing, so a list that is read again differs again
                 continue
             if change.row.type == plan.CORRECTED:  # it was counted when it was refuted
@@ -336,11 +336,11 @@ class _Reconciliation:
         """Return what counts a repair of what happened at that time."""
         return ("in_flight",) if plan.in_flight(when, moment, self.options.in_flight) else kind.missed
 
-    def _written(self, kind: kinds.Kind[Any], repairs: Sequence[_Repair]) -> Sequence[_Repair]:
+    def _written(self, repairs: Sequence[_Repair]) -> Sequence[_Repair]:
         """Write; return those that were news. An event may have been faster."""
         if self.options.dry_run or not repairs:
             return repairs
-        outcomes = kind.write(self.tables, [repair.change for repair in repairs], listed=True)
+        outcomes = self.tables.write([repair.change for repair in repairs], listed=True)
         return [each for each, outcome in zip(repairs, outcomes, strict=True) if outcome is store.Outcome.STORED]
 
     # What it does not hold

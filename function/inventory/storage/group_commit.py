@@ -2,9 +2,8 @@
 
 There is no thread of its own and no timer.
 A request that finds nobody writing writes at once; what comes meanwhile gathers in a group.
-The first of a group leads it. It waits for the group's turn, and for the connection, which other tables' groups use
-too, and it lets others run as long as that brings more; then it writes what has gathered, and tells the others what
-became of theirs.
+The first of a group leads it. It waits for the group's turn, and for the connection, which others use too, and it lets
+others run as long as that brings more; then it writes what has gathered, and tells the others what became of theirs.
 So an idle service adds no wait, and a busy one pays for a commit once for many events.
 A request whose row another transaction has locked leaves its group and waits aside.
 """

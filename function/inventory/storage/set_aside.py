@@ -19,8 +19,8 @@ from function.inventory.storage.shared_write import Item, Result
 
 PAUSE_SECONDS = 0.05
 """Between two questions which rows are free."""
-MOST = 12
-"""Requests that wait here. A pod takes 64 at once (containerConcurrency): two workers with two kinds leave 16 free."""
+MOST = 24
+"""Requests that wait here. A pod takes 64 at once (containerConcurrency): two workers leave 16 free."""
 
 
 class _Place(Generic[Item, Result]):

@@ -88,14 +88,14 @@ class Table(Generic[Item, Result]):
     there. It waits only for a whole table.
     wait: returns once the table could be written to at once, or at the end that it is given, on the monotonic clock.
     key: returns what names the row of an item.
-    name: the table's, in traces.
+    names: returns the names of the tables that items go to, for traces.
     """
 
     write: _Write[Item, Result]
     not_free: _NotFree[Item]
     wait: Callable[[float], None]
     key: Callable[[Item], Hashable]
-    name: str
+    names: Callable[[Sequence[Item]], Sequence[str]]
 
 
 class SharedWrite(Generic[Item, Result]):
@@ -168,7 +168,7 @@ class SharedWrite(Generic[Item, Result]):
 
     def _write(self, part: Sequence[Request[Item, Result]], end: float, lock_wait: float) -> None:
         items = [item for request in part for item in request.items]
-        with tracing.tracer().write([request.place for request in part], self._table.name, len(items)):
+        with tracing.tracer().write([request.place for request in part], self._table.names(items), len(items)):
             results = self._table.write(items, end - time.monotonic(), lock_wait=lock_wait)
         first = 0
         for request in part:

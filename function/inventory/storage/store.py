@@ -1,9 +1,11 @@
 """The ledger in Postgres: batches of changes in, state and history out.
 
-A request's changes are stored in at most two transactions: one appends what is plainly newer, which is nearly all there
-is, and one merges the rest (docs/concepts.md says why there are two ways). Each is one round trip, whatever its size,
-and each change is in one of them, with its state and its history. Of instances that were merged, a third one looks
-whether their machines show them.
+Changes of a kind are stored in at most two transactions: one appends what is plainly newer, which is nearly all there
+is, and one merges the rest (docs/concepts.md says why there are two ways). Each change is in one of them, with its
+state and its history. Of instances that were merged, a third one looks whether their machines show them.
+What is appended of both kinds is one round trip, whatever its size: a round trip costs a busy pod as much as four
+events, because its processor goes to Postgres and comes back to cold caches. It is a transaction for each kind still,
+because each locks its rows in an order of its own.
 All statements keep the greater of what is there and what comes, by one total order; repeating or reordering them
 changes nothing, which is why a transaction may be run again when nobody knows whether it was committed.
 
@@ -18,7 +20,7 @@ import enum
 import pathlib
 import time
 import uuid
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -57,11 +59,43 @@ MERGE_INSTANCES = (
 )
 NOTE_SECONDS = 1.0
 """How old the note of who was heard may be: it is a row that each group of events would write, hundreds a second."""
+_IDENTITIES = msgspec.json.Decoder(list[tuple[Any, ...]])
+_NEXT = SQL.call("next_transaction").encode()
 _TOGETHER = ("together",)
 _NOTED = ("note_events",)
-_NOT_FREE_MACHINES = ("together", "reach_tables", "not_free_machines")
-_NOT_FREE_INSTANCES = ("together", "reach_tables", "not_free_instances")
 _ALL = (*_TOGETHER, *APPEND_MACHINES, *APPEND_INSTANCES, *MERGE_MACHINES, *MERGE_INSTANCES)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """A kind of objects: what events call it, its rows, the table of its state, and its statements."""
+
+    name: str
+    row: type[versions.Row]
+    table: str
+    append: Sequence[str]
+    merge: Sequence[str]
+    not_free: Sequence[str]
+
+
+_MACHINES = _Kind(
+    name=vm.KIND,
+    row=vm.VirtualMachine,
+    table="vm_state",
+    append=APPEND_MACHINES,
+    merge=MERGE_MACHINES,
+    not_free=("together", "reach_tables", "not_free_machines"),
+)
+_INSTANCES = _Kind(
+    name=instance.KIND,
+    row=instance.Instance,
+    table="vm_runtime",
+    append=APPEND_INSTANCES,
+    merge=MERGE_INSTANCES,
+    not_free=("together", "reach_tables", "not_free_instances"),
+)
+_KINDS = (_MACHINES, _INSTANCES)
+"""In the order in which they are stored: a machine before its instance, which is shown in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +136,7 @@ class Store:
         listed: bool = False,
         lock_wait: float | None = None,
     ) -> list[Outcome]:
-        """Store changes of virtual machines, and return what became of each once it is committed.
+        """Store changes of machines and of instances, and return what became of each once all are committed.
 
         timeout: seconds; by default the database's. lock_wait: as :meth:`postgres.Database.run` has it.
         listed: they come from a list of the cluster, not from events; so no older list speaks against them.
@@ -110,56 +144,38 @@ class Store:
         Raises what :meth:`postgres.Database.run` raises; then nothing of the batch is acknowledged: some of it may be
         stored, and it may be written again.
         """
+        if not changes:
+            return []
         waits = _Waits(self._database.deadline(timeout), lock_wait)
-        stored = {*self._run(APPEND_MACHINES, _newest(changes), waits, kind="VirtualMachine", listed=listed)}
-        rest = _rest(changes, stored)
-        merged = self._run(MERGE_MACHINES, rest, waits, kind=None, listed=listed) if rest else []
-        return _outcomes(changes, stored, merged)
-
-    def write_instances(
-        self,
-        changes: Sequence[versions.Change],
-        timeout: float | None = None,
-        *,
-        listed: bool = False,
-        lock_wait: float | None = None,
-    ) -> list[Outcome]:
-        """Store changes of running instances, as :meth:`write` does, and what they say of their machines."""
-        waits = _Waits(self._database.deadline(timeout), lock_wait)
-        newest, kind = _newest(changes), "VirtualMachineInstance"
-        stored = {*self._run(APPEND_INSTANCES, newest, waits, kind=kind, listed=listed)}
-        rest = _rest(changes, stored)
-        merged = self._run(MERGE_INSTANCES, rest, waits, kind=None, listed=listed) if rest else []
-        if rest:
-            self._meet_machines(_json(rest), waits)
-        return _outcomes(changes, stored, merged)
+        parts = _parts(changes)
+        appended = self._append([(kind, _newest(part)) for kind, part in parts], waits, listed=listed)
+        outcomes: dict[type[versions.Row], Iterator[Outcome]] = {}
+        for (kind, part), stored in zip(parts, appended, strict=True):
+            rest = _rest(part, stored)
+            merged = self._merge(kind, rest, waits, listed=listed) if rest else []
+            outcomes[kind.row] = iter(_outcomes(part, stored, merged))
+        return [next(outcomes[type(change.row)]) for change in changes]
 
     @property
-    def machines(self) -> shared_write.Table[versions.Change, Outcome]:
-        """The tables of the machines, for a group commit."""
-        return self._table("vm_state", self.write, self._not_free(_NOT_FREE_MACHINES))
+    def table(self) -> shared_write.Table[versions.Change, Outcome]:
+        """What a group commit needs to write here."""
+        return shared_write.Table(
+            self.write, self._not_free, self._database.wait_until_free, lambda change: change.key, _tables
+        )
 
-    @property
-    def instances(self) -> shared_write.Table[versions.Change, Outcome]:
-        """The tables of the instances, for a group commit. An instance needs the row of its machine too."""
-        return self._table("vm_runtime", self.write_instances, self._not_free(_NOT_FREE_INSTANCES))
+    def _not_free(
+        self, changes: Sequence[versions.Change], timeout: float, *, lock_wait: float
+    ) -> dict[Hashable, bool]:
+        """Return the keys of the changes whose rows cannot be locked now, and whether they are locked.
 
-    def _table(
-        self, name: str, write: Callable[..., list[Outcome]], not_free: Callable[..., dict[Hashable, bool]]
-    ) -> shared_write.Table[versions.Change, Outcome]:
-        return shared_write.Table(write, not_free, self._database.wait_until_free, lambda change: change.key, name)
-
-    def _not_free(self, names: Sequence[str]) -> Callable[..., dict[Hashable, bool]]:
-        """Return what returns the keys of the changes whose rows cannot be locked now, and whether they are locked."""
-
-        def not_free(changes: Sequence[versions.Change], timeout: float, *, lock_wait: float) -> dict[Hashable, bool]:
-            def work(cursor: postgres.Cursor) -> dict[Hashable, bool]:
-                cursor.execute(SQL.ready(cursor, *names), {"rows": _json(changes)})
-                return {row[:-1]: row[-1] for row in cursor.fetchall()}
-
-            return self._database.run(work, timeout=timeout, lock_wait=lock_wait)
-
-        return not_free
+        An instance needs the row of its machine too.
+        """
+        until = self._database.deadline(timeout)
+        found: dict[Hashable, bool] = {}
+        for kind, part in _parts(changes):
+            rows = self._database.run(_asking(kind.not_free, {"rows": _json(part)}), until=until, lock_wait=lock_wait)
+            found |= {row[:-1]: row[-1] for row in rows}
+        return found
 
     def machine(self, cluster: str, namespace: str, name: str) -> Known[vm.VirtualMachine] | None:
         """Return what the ledger knows of a virtual machine, deleted or not."""
@@ -179,6 +195,44 @@ class Store:
         found = self._database.run(work)
         return None if found is None else Known(msgspec.json.decode(found[0], type=kind), *found[1:])
 
+    def _append(
+        self, parts: Sequence[tuple[_Kind, Sequence[versions.Change]]], waits: _Waits, *, listed: bool
+    ) -> list[set[tuple[Any, ...]]]:
+        """Append what is plainly newer of each kind, in one round trip; return what identifies what was stored.
+
+        Note that events of the kind were heard, where they are events.
+        """
+        clusters = [[] if listed else self._unnoted(part, kind.name) for kind, part in parts]
+        calls: list[tuple[Sequence[str], dict[str, Any]]] = []
+        for (kind, part), new in zip(parts, clusters, strict=True):
+            given = {"rows": _json(part), "lists": not listed, "given": len(part)}
+            given |= {"writer": self._writer, "clusters": new, "kind": kind.name}
+            calls.append(((*_TOGETHER, *(_NOTED if new else ()), *kind.append), given))
+
+        def work(cursor: postgres.Cursor) -> tuple[str, ...]:
+            each = [cursor.mogrify(SQL.ready(cursor, *names), given) for names, given in calls]
+            told = SQL.ready(cursor, "appended").encode() if len(each) > 1 else b""
+            cursor.execute(_NEXT.join(each) + told)
+            [found] = cursor.fetchall()
+            return found
+
+        began = time.monotonic()
+        found = self._database.run(work, until=waits.until, lock_wait=waits.lock)
+        for (kind, _), new in zip(parts, clusters, strict=True):
+            self._noted |= dict.fromkeys(((cluster, kind.name) for cluster in new), began)
+        return [_stored(part, text) for (_, part), text in zip(parts, found, strict=True)]
+
+    def _merge(
+        self, kind: _Kind, rest: Sequence[versions.Change], waits: _Waits, *, listed: bool
+    ) -> list[tuple[Any, ...]]:
+        """Merge what is not plainly newer of a kind; return what became of what the history took."""
+        rows = _json(rest)
+        work = _asking((*_TOGETHER, *kind.merge), {"rows": rows, "lists": not listed})
+        merged = self._database.run(work, until=waits.until, lock_wait=waits.lock)
+        if kind is _INSTANCES:
+            self._meet_machines(rows, waits)
+        return merged
+
     def _meet_machines(self, rows: str, waits: _Waits) -> None:
         """Copy the instances' facts once more where a machine was not known, or does not show them.
 
@@ -191,24 +245,6 @@ class Store:
 
         self._database.run(work, until=waits.until, lock_wait=waits.lock)
 
-    def _run(
-        self, names: Sequence[str], changes: Sequence[versions.Change], waits: _Waits, *, kind: str | None, listed: bool
-    ) -> list[tuple[Any, ...]]:
-        """Run one transaction over some changes; note that events of ``kind`` were heard, where there is one."""
-        parameters: dict[str, Any] = {"rows": _json(changes), "lists": not listed}
-        clusters = [] if kind is None or listed else self._unnoted(changes, kind)
-        noted: Sequence[str] = _NOTED if clusters else ()
-        parameters |= {"writer": self._writer, "clusters": clusters, "kind": kind}
-
-        def work(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
-            cursor.execute(SQL.ready(cursor, *_TOGETHER, *noted, *names), parameters)
-            return cursor.fetchall()
-
-        began = time.monotonic()
-        found = self._database.run(work, until=waits.until, lock_wait=waits.lock)
-        self._noted |= dict.fromkeys(((cluster, str(kind)) for cluster in clusters), began)
-        return found
-
     def _unnoted(self, changes: Sequence[versions.Change], kind: str) -> list[str]:
         """Return the clusters of some changes of which no event of that kind was noted lately."""
         since = time.monotonic() - NOTE_SECONDS
@@ -216,9 +252,30 @@ class Store:
         return sorted(cluster for cluster in clusters if self._noted.get((cluster, kind), since) <= since)
 
 
+def _parts(changes: Sequence[versions.Change]) -> list[tuple[_Kind, Sequence[versions.Change]]]:
+    """Return the changes of each kind, where there are any."""
+    parts = [(kind, [change for change in changes if type(change.row) is kind.row]) for kind in _KINDS]
+    return [(kind, part) for kind, part in parts if part]
+
+
+def _tables(changes: Sequence[versions.Change]) -> list[str]:
+    """Return the names of the tables that changes are written to."""
+    return [kind.table for kind, _ in _parts(changes)]
+
+
+def _asking(names: Sequence[str], parameters: Mapping[str, Any]) -> Callable[[postgres.Cursor], list[tuple[Any, ...]]]:
+    """Return the work of running some statements in one transaction, and returning the rows of the last one."""
+
+    def work(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
+        cursor.execute(SQL.ready(cursor, *names), parameters)
+        return cursor.fetchall()
+
+    return work
+
+
 def _write_nothing(cursor: postgres.Cursor) -> None:
     """Write an empty batch: it needs the tables and the rights that any batch needs."""
-    cursor.execute(SQL.ready(cursor, *_ALL), {"rows": "[]", "lists": True})
+    cursor.execute(SQL.ready(cursor, *_ALL), {"rows": "[]", "lists": True, "given": 0})
 
 
 def _newest(changes: Sequence[versions.Change]) -> list[versions.Change]:
@@ -229,6 +286,11 @@ def _newest(changes: Sequence[versions.Change]) -> list[versions.Change]:
         if known is None or change.version.order >= known.version.order:
             newest[change.key] = change
     return list(newest.values())
+
+
+def _stored(changes: Sequence[versions.Change], text: str) -> set[tuple[Any, ...]]:
+    """Return what identifies those of some changes that were appended, which the database tells unless it is all."""
+    return set(_IDENTITIES.decode(text)) if text else {_identity(change) for change in changes}
 
 
 def _rest(changes: Sequence[versions.Change], stored: set[tuple[Any, ...]]) -> list[versions.Change]:

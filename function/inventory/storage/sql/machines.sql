@@ -1,18 +1,20 @@
 -- The statements that write virtual machines: tables vm_state and vm_history.
 -- instances.sql has the same for their instances; a test holds the two files alike.
--- Paste a statement into psql, then: EXPLAIN EXECUTE append_machines ('[...]', true);
+-- Paste a statement into psql, then: EXPLAIN EXECUTE append_machines ('[...]', true, 1);
 
--- append_machines (rows, lists)
+-- append_machines (rows, lists, given)
 -- Stores the changes that are plainly newer: of a newer version than the state, and known since it counts.
 -- Such a change counts since the time that it claims, but never before the state's version.
 -- The history cannot hold such a version yet, so it is not searched; nearly every event ends here.
 -- All other changes are left out and go through lock_machines and merge_machines.
 --   rows: the changes, at most one for each machine, as versions.Change.payload writes them.
 --   lists: whether complete lists deny changes under their floor; false for what comes from a list itself.
--- Returns what identifies each stored change in its batch.
+--   given: how many changes there are.
+-- Returns '' where all are stored, as mostly; else, as JSON, what identifies each stored change in its batch. The
+-- setting vmledger.machines has the same: the driver shows what the last statement of a message returns.
 -- Locks the rows of vm_state in the order of their keys, so that two writers never wait for each other.
 -- A new row takes what vm_runtime already has of the machine; an existing row keeps it, because the uid is the same.
-PREPARE append_machines (json, boolean) AS
+PREPARE append_machines (json, boolean, integer) AS
 WITH incoming AS MATERIALIZED (
     SELECT r.*, e.version_epoch, e.effective_at, e.known_at,
            c.cluster IS NOT NULL AND CASE
@@ -73,19 +75,27 @@ WITH incoming AS MATERIALIZED (
       AND excluded.known_at >= s.effective_at
       AND (excluded.uid, excluded.instancetype) IS NOT DISTINCT FROM (s.uid, s.instancetype)
     RETURNING s.*
+), added AS (
+    INSERT INTO vm_history (
+        cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
+        cpusockets, cputhreads, vcpus, memory, memory_bytes, storageclass, network, instancetype, preference,
+        run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at,
+        version_epoch, version_number, version_time, version_step, shape, digest, object_time, known_at, effective_at
+    )
+    SELECT cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
+           cpusockets, cputhreads, spec_vcpus, memory, spec_memory_bytes, storageclass, network, instancetype,
+           preference, run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner,
+           created_at, deleted_at, version_epoch, version_number, version_time, version_step, shape, digest,
+           object_time, known_at, effective_at
+    FROM moved
+    RETURNING cluster, namespace, name, version_number, version_step, digest
 )
-INSERT INTO vm_history (
-    cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores, cpusockets,
-    cputhreads, vcpus, memory, memory_bytes, storageclass, network, instancetype, preference, run_strategy, status, os,
-    architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at, version_epoch, version_number,
-    version_time, version_step, shape, digest, object_time, known_at, effective_at
-)
-SELECT cluster, namespace, name, type, id, time, uid, resource_version, changed_by, kind, generation, cpucores,
-       cpusockets, cputhreads, spec_vcpus, memory, spec_memory_bytes, storageclass, network, instancetype, preference,
-       run_strategy, status, os, architecture, machine_type, disks, disk_bytes, labels, owner, created_at, deleted_at,
-       version_epoch, version_number, version_time, version_step, shape, digest, object_time, known_at, effective_at
-FROM moved
-RETURNING cluster, namespace, name, version_number, version_step, digest;
+SELECT set_config('vmledger.machines', CASE WHEN (SELECT count(*) FROM added) < $3 THEN (
+    SELECT coalesce(json_agg(json_build_array(
+        cluster, namespace, name, version_number, version_step, digest
+    )), '[]')
+    FROM added
+)::text ELSE '' END, false);
 
 -- lock_machines (rows)
 -- Locks the state's row of each machine of the changes, so that the statements after it see all that other writers of

@@ -19,3 +19,13 @@ SELECT $1, cluster, $3, now(), now()
 FROM unnest($2) AS cluster
 ON CONFLICT (writer, cluster, kind) DO UPDATE
 SET last_event_at = excluded.last_event_at, updated_at = excluded.updated_at;
+
+-- next_transaction ()
+-- Between two transactions of one message: the statements of a message are one transaction until something ends it.
+-- BEGIN makes that one an ordinary one, for which COMMIT is no surprise; what follows is another.
+BEGIN; COMMIT;
+
+-- appended ()
+-- Returns what append_machines and append_instances have returned before it in the same message.
+PREPARE appended AS
+SELECT current_setting('vmledger.machines'), current_setting('vmledger.instances');
