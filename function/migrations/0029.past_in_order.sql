@@ -4,8 +4,10 @@
 -- depends: 0028.sizes_in_the_view
 
 -- As before. What ran is looked for in the last days first, as a machine's own version is: Postgres reads all entries of
--- a page of the index that match, and a page holds a hundred of one machine. What is asked of few machines is behind a
--- row that only those have (OFFSET 0 keeps it apart): as a condition of the search it is evaluated for each month.
+-- a page of the index that match, and a page holds a hundred of one machine. Where those days begin is reckoned in UTC:
+-- that is the same in every session, so Postgres knows it when it plans, and plans for the months of these days alone.
+-- What is asked of few machines is behind a row that only those have (OFFSET 0 keeps it apart): as a condition of the
+-- search it is evaluated for each month.
 CREATE OR REPLACE FUNCTION virtual_machines_at(moment timestamptz) RETURNS SETOF virtual_machines
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -65,14 +67,15 @@ FROM (
     CROSS JOIN LATERAL (
         (SELECT * FROM vm_history AS h
          WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND NOT h.overtaken
-           AND h.effective_at <= moment AND h.effective_at > moment - interval '24 hours'
+           AND h.effective_at <= moment
+           AND h.effective_at > (moment AT TIME ZONE 'UTC' - interval '24 hours') AT TIME ZONE 'UTC'
          ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
                   h.version_step DESC
          LIMIT 1)
         UNION ALL
         (SELECT * FROM vm_history AS h
          WHERE h.cluster = s.cluster AND h.namespace = s.namespace AND h.name = s.name AND NOT h.overtaken
-           AND h.effective_at <= moment - interval '24 hours'
+           AND h.effective_at <= (moment AT TIME ZONE 'UTC' - interval '24 hours') AT TIME ZONE 'UTC'
          ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
                   h.version_step DESC
          LIMIT 1)
@@ -92,14 +95,15 @@ LEFT JOIN LATERAL (
     CROSS JOIN LATERAL (
         (SELECT * FROM vm_runtime_history AS h
          WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = asked.uid
-           AND NOT h.overtaken AND h.effective_at <= moment AND h.effective_at > moment - interval '7 days'
+           AND NOT h.overtaken AND h.effective_at <= moment
+           AND h.effective_at > (moment AT TIME ZONE 'UTC' - interval '7 days') AT TIME ZONE 'UTC'
          ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
                   h.version_step DESC
          LIMIT 1)
         UNION ALL
         (SELECT * FROM vm_runtime_history AS h
          WHERE h.cluster = m.cluster AND h.namespace = m.namespace AND h.name = m.name AND h.owner_uid = asked.uid
-           AND NOT h.overtaken AND h.effective_at <= moment - interval '7 days'
+           AND NOT h.overtaken AND h.effective_at <= (moment AT TIME ZONE 'UTC' - interval '7 days') AT TIME ZONE 'UTC'
          ORDER BY h.effective_at DESC, h.version_epoch DESC, h.version_number DESC, h.version_time DESC,
                   h.version_step DESC
          LIMIT 1)

@@ -118,6 +118,23 @@ def test_the_fleet_as_it_was(tables: store.Store, query: Query) -> None:
     assert at(query, 55) == [("a", 1, None, None)]
 
 
+@pytest.mark.parametrize("hours", [0, 1, 23.9, 24, 24.1, 30, 167.9, 168, 168.1, 180, 900])
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_what_was_last_known_is_found_however_old_it_was(
+    hours: float, zone: str, tables: store.Store, query: Query
+) -> None:
+    """Of the machine and of what ran, whatever changed since; also where the clocks were set back that week."""
+    write(
+        tables,
+        machine(ADD, 1, 1, cores=3),
+        running(ADD, 2, 1, "node-1"),
+        machine(UPDATE, 3, 1000),
+        running(UPDATE, 4, 1000, "node-2"),
+    )
+    query(f"SET TIME ZONE '{zone}'")
+    assert at(query, 1 + hours) == [("a", 3, "node-1", "Running")]
+
+
 @pytest.mark.parametrize("order", [1, -1], ids=["the first first", "the first last"])
 def test_what_is_told_again_counts_since_it_was_told_first(order: int, tables: store.Store, query: Query) -> None:
     """A list, or a second event, says more of a version than the first did, and later; it was true before."""

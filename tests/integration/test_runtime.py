@@ -152,7 +152,8 @@ def test_what_is_gone_keeps_nothing_of_the_former_machine(tables: store.Store, q
     query(
         "INSERT INTO clusters (cluster, instances_version, instances_time) VALUES ('east', 20, '2026-11-22 10:00:20Z')"
     )
-    write(tables, running(UPDATE, 7, owner="u2", node=None, interfaces=None))
+    for change in (running(UPDATE, 7, owner="u2", node=None, interfaces=None), running(UPDATE, 8)):
+        write(tables, change)
     write(tables, machine(UPDATE, 40, uid="u3"))
     then = "SELECT uid, phase, node, ip_addresses FROM virtual_machines_at('2026-11-22 10:00:25Z')"
     assert query(then) == [("u2", "Gone", None, None)]
