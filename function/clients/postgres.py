@@ -103,7 +103,8 @@ class Database:
         lock_wait: seconds to wait, once, for a lock of another transaction. By default work that finds something locked
         is tried until the end, and leaves the connection to others in between.
 
-        All statements that ``work`` sends in one ``execute`` are one transaction, committed when it returns.
+        All statements that ``work`` sends in one ``execute`` are one transaction, committed when it returns, unless
+        they end it themselves.
         Raises :class:`errors.DatabaseUnavailable`, :class:`errors.Locked` among these, :class:`errors.SchemaOutdated`
         or :class:`postgres_errors.Unstorable`.
         """

@@ -23,8 +23,8 @@ class Kind(Generic[AnyRow]):
     an object of this kind from others of its cluster. change: an event and ``cluster_name`` to a change, or None for an
     object that the ledger does not keep.
     ordered: a row and ``number`` to a change. gone: what a row says of an object that is gone, beside when.
-    compare, missing, complete: the statements of that kind. owners: the statement
-    that adds owners to what was stored before they were kept, None where there are none.
+    compare, missing, complete: the statements of that kind. owners: the statement that adds owners to what was stored
+    before they were kept, None where there are none.
     seen, missed: the fields of a run that count what the list contains, if any, and what events missed; {} stands for
     add, update or delete. notes: the kinds under which objects of its list are noted. refuted: the kind under which
     objects are noted of which a version was refuted. doubtful: the statement that finds them. refute: the statements

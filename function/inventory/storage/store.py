@@ -3,8 +3,8 @@
 Changes of a kind are stored in at most two transactions: one appends what is plainly newer, which is nearly all there
 is, and one merges the rest (docs/concepts.md says why there are two ways). Each change is in one of them, with its
 state and its history. Of instances that were merged, a third one looks whether their machines show them.
-What is appended of both kinds is one round trip, whatever its size: a round trip costs a busy pod as much as four
-events, because its processor goes to Postgres and comes back to cold caches. It is a transaction for each kind still,
+What is appended of both kinds is one round trip, whatever its size: a round trip costs a busy pod more than an event
+does, because its processor goes to Postgres and comes back to cold caches. It is a transaction for each kind still,
 because each locks its rows in an order of its own.
 All statements keep the greater of what is there and what comes, by one total order; repeating or reordering them
 changes nothing, which is why a transaction may be run again when nobody knows whether it was committed.
