@@ -22,8 +22,8 @@ STRIDE = 7919
 UID = "9467e988-29fb-4e31-bbfe-e7f2642ea7fa"
 """Of each VM of :func:`objects`: the key holds the name besides."""
 MACHINES = "virtualmachines"
-FIRST_VERSION = 3_000_000_000
-"""Of the objects."""
+FIRST_VERSION = BEGAN // STEP
+"""Of the objects; greater than all of an earlier run, which a ledger that is kept may have."""
 NAME_MARK, VERSION_MARK = "@name", "@version"
 """What stands in a sample for the name of its machine, which may be there often, and for its resource version."""
 
