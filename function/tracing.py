@@ -6,7 +6,7 @@ By default nothing is, and OpenTelemetry is not imported: only :mod:`function.cl
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from function import events
@@ -44,7 +44,7 @@ class Tracer(Protocol):
         """Return the current request's span; None where there is none that is recorded."""
 
     def write(
-        self, places: Iterable[Place], tables: Sequence[str], changes: int
+        self, places: Iterable[Place], tables: Callable[[], Sequence[str]], changes: int
     ) -> contextlib.AbstractContextManager[None]:
         """Record the write of some changes to tables, for the requests whose spans are given."""
 
@@ -82,7 +82,9 @@ class Off:
         """Return None."""
         return None
 
-    def write(self, _: Iterable[Place], __: Sequence[str], ___: int) -> contextlib.AbstractContextManager[None]:
+    def write(
+        self, _: Iterable[Place], __: Callable[[], Sequence[str]], ___: int
+    ) -> contextlib.AbstractContextManager[None]:
         """Record nothing."""
         return self._nothing
 

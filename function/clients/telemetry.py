@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import threading
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, trace
@@ -126,7 +126,9 @@ class Telemetry:
         return span if span.is_recording() else None
 
     @contextlib.contextmanager
-    def write(self, places: Iterable[tracing.Place], tables: Sequence[str], changes: int) -> Iterator[None]:
+    def write(
+        self, places: Iterable[tracing.Place], tables: Callable[[], Sequence[str]], changes: int
+    ) -> Iterator[None]:
         """Record the write of some changes; without a request that is recorded, it is not either.
 
         The span stands in the trace of the first request and links to all; the spans of the others link to it.
@@ -135,15 +137,16 @@ class Telemetry:
         if not spans:
             yield
             return
+        names = tables()
         written = self._tracer.start_span(
-            f"store {' '.join(tables)}",
+            f"store {' '.join(names)}",
             context=trace.set_span_in_context(spans[0], context.Context()),
             kind=trace.SpanKind.CLIENT,
             attributes={
                 "db.system.name": "postgresql",
                 "db.operation.name": "store",
                 "db.operation.batch.size": changes,
-                **({"db.collection.name": tables[0]} if len(tables) == 1 else {}),  # there is no name for several
+                **({"db.collection.name": names[0]} if len(names) == 1 else {}),  # there is no name for several
             },
             links=[trace.Link(span.get_span_context()) for span in spans],
         )

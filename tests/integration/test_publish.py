@@ -96,7 +96,7 @@ def stored_by(connection: Any, change: versions.Change) -> None:
     """Append a change in an open transaction, by the store's own statement."""
     with connection.cursor() as cursor:
         cursor.execute(store.SQL.by_name["append_machines"].sql)
-        rows = {"rows": f"[{change.payload.decode()}]", "lists": True, "given": 1}
+        rows = {"rows": f"[{change.payload.decode()}]", "lists": True, "given": 1, "batch": ""}
         cursor.execute(store.SQL.call(*store.APPEND_MACHINES), rows)
         cursor.execute("DEALLOCATE append_machines")
 

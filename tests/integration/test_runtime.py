@@ -13,10 +13,10 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from function import events
+from function import errors, events
 from function.clients import postgres
 from function.inventory.mapping import instance, versions, vm
-from function.inventory.storage import store
+from function.inventory.storage import shared_write, store
 from tests import conftest
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -293,6 +293,24 @@ def test_two_that_write_both_kinds_never_wait_for_each_other(url: str, query: Qu
     ]
 
 
+def test_machines_are_told_as_stored_where_an_instance_is_locked(url: str, tables: store.Store, query: Query) -> None:
+    """They are committed already; of the locked one nothing is."""
+    tables.write([machine(ADD, 1), running(ADD, 2)])
+    with contextlib.closing(conftest.session(url)) as other:
+        other.cursor().execute("BEGIN; SELECT FROM vm_runtime FOR UPDATE")
+        with pytest.raises(shared_write.PartlyLocked) as raised:
+            tables.write([running(UPDATE, 6), machine(UPDATE, 5), machine(ADD, 1)], lock_wait=0.01)
+        assert raised.value.results == [None, store.Outcome.STORED, store.Outcome.DUPLICATE]
+        other.cursor().execute("ROLLBACK; BEGIN; SELECT FROM vm_state FOR UPDATE")
+        for changes in ([running(UPDATE, 6), machine(UPDATE, 7)], [running(UPDATE, 6)], [machine(UPDATE, 7)]):
+            with pytest.raises(errors.Locked) as neither:
+                tables.write(changes, lock_wait=0.01)
+            assert not isinstance(neither.value, shared_write.PartlyLocked)
+        other.rollback()
+    assert query("SELECT version_number FROM vm_history ORDER BY 1") == [(1,), (5,)]
+    assert query("SELECT version_number FROM vm_runtime_history") == [(2,)]
+
+
 SAYS_ALL: dict[str, Any] = {"guestOSInfo": {"prettyName": "Fedora Linux 42"}}
 PLAIN = [
     ([machine(ADD, 1)], running(ADD, 2), True),
@@ -315,7 +333,7 @@ def test_what_is_plainly_newer_of_a_known_machine_is_appended(
     for each in before:
         write(tables, each)
     kept = ledger(query)
-    rows = {"rows": f"[{change.payload.decode()}]", "lists": True, "given": 1}
+    rows = {"rows": f"[{change.payload.decode()}]", "lists": True, "given": 1, "batch": ""}
 
     def append(cursor: postgres.Cursor) -> list[tuple[Any, ...]]:
         cursor.execute(store.SQL.ready(cursor, *store.APPEND_INSTANCES), rows)
@@ -379,7 +397,7 @@ def test_the_first_events_of_both_may_meet(attempt: int, url: str, query: Query)
 
 def test_an_instance_waits_for_a_machine_that_is_under_way(url: str, tables: store.Store, query: Query) -> None:
     """The machine did not see the instance, which is stored after it and committed before it."""
-    rows = {"rows": f"[{machine(ADD, 1).payload.decode()}]", "lists": True, "given": 1}
+    rows = {"rows": f"[{machine(ADD, 1).payload.decode()}]", "lists": True, "given": 1, "batch": ""}
     with contextlib.closing(conftest.session(url)) as other, concurrent.futures.ThreadPoolExecutor() as pool:
         cursor = other.cursor()
         cursor.execute("BEGIN;" + store.SQL.ready(cursor, "together", *store.APPEND_MACHINES), rows)

@@ -69,6 +69,17 @@ class Request(Generic[Item, Result]):
         return self.results is not None or self.failure is not None
 
 
+class PartlyLocked(errors.Locked, Generic[Result]):
+    """Something locked kept some items of a write from being stored, and the others are.
+
+    results: of each item, or None.
+    """
+
+    def __init__(self, message: str, results: Sequence[Result | None]) -> None:
+        super().__init__(message)
+        self.results = results
+
+
 class _Write(Protocol[Item_contra, Result_co]):
     def __call__(self, items: Sequence[Item_contra], seconds: float, /, *, lock_wait: float) -> Sequence[Result_co]: ...
 
@@ -83,7 +94,8 @@ class _NotFree(Protocol[Item_contra]):
 class Table(Generic[Item, Result]):
     """What items are written to. Both calls wait for a lock for ``lock_wait`` seconds, then raise errors.Locked.
 
-    write: stores all items within the seconds it is given, or raises and stores none; returns a result for each.
+    write: stores all items within the seconds it is given, and returns a result for each; or raises, and then nobody
+    knows which are stored, but for PartlyLocked.
     not_free: returns the keys of the items whose rows cannot be locked: True where one is locked, False where none is
     there. It waits only for a whole table.
     wait: returns once the table could be written to at once, or at the end that it is given, on the monotonic clock.
@@ -157,7 +169,8 @@ class SharedWrite(Generic[Item, Result]):
                         part[0].failure = exc
                 except errors.Locked:
                     lock_wait = NEXT_LOCK_SECONDS
-                    parts += self._without_locked(part, end, alone=alone)
+                    left = [request for request in part if not request.is_done]
+                    parts += self._without_locked(left, end, alone=alone)
                 except Exception as exc:  # whatever it is, these requests must not wait for ever
                     _fail(part, exc)
                 if alone:
@@ -168,13 +181,13 @@ class SharedWrite(Generic[Item, Result]):
 
     def _write(self, part: Sequence[Request[Item, Result]], end: float, lock_wait: float) -> None:
         items = [item for request in part for item in request.items]
-        with tracing.tracer().write([request.place for request in part], self._table.names(items), len(items)):
-            results = self._table.write(items, end - time.monotonic(), lock_wait=lock_wait)
-        first = 0
-        for request in part:
-            beyond = first + len(request.items)
-            request.results = results[first:beyond]
-            first = beyond
+        with tracing.tracer().write([request.place for request in part], lambda: self._table.names(items), len(items)):
+            try:
+                results: Sequence[Result | None] = self._table.write(items, end - time.monotonic(), lock_wait=lock_wait)
+            except PartlyLocked as exc:
+                _hand_out(part, exc.results)
+                raise
+        _hand_out(part, results)
 
     def _without_locked(
         self, part: Sequence[Request[Item, Result]], end: float, *, alone: bool
@@ -235,6 +248,17 @@ class SharedWrite(Generic[Item, Result]):
         """Forget that the rows of some requests were locked: they are stored."""
         for key in self._keys(requests):
             self._suspects.pop(key, None)
+
+
+def _hand_out(part: Iterable[Request[Item, Result]], results: Sequence[Result | None]) -> None:
+    """Give each request its results, if they are all known."""
+    first = 0
+    for request in part:
+        beyond = first + len(request.items)
+        known = [result for result in results[first:beyond] if result is not None]
+        if len(known) == len(request.items):
+            request.results = known
+        first = beyond
 
 
 def _halves(part: Sequence[Request[Item, Result]]) -> list[Sequence[Request[Item, Result]]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import itertools
 import pathlib
 import time
 import uuid
@@ -25,7 +26,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from function.clients import postgres, statements
+from function import errors
+from function.clients import postgres, postgres_errors, statements
 from function.inventory.mapping import instance, versions, vm
 from function.inventory.storage import shared_write
 
@@ -125,6 +127,7 @@ class Store:
     def __init__(self, db: postgres.Database) -> None:
         self._database = db
         self._writer = uuid.uuid4().hex
+        self._batches = itertools.count()
         self._noted: dict[tuple[str, str], float] = {}
         db.probe(_write_nothing)
 
@@ -142,7 +145,7 @@ class Store:
         listed: they come from a list of the cluster, not from events; so no older list speaks against them.
 
         Raises what :meth:`postgres.Database.run` raises; then nothing of the batch is acknowledged: some of it may be
-        stored, and it may be written again.
+        stored, and it may be written again. Raises :class:`shared_write.PartlyLocked` where the machines are stored.
         """
         if not changes:
             return []
@@ -150,10 +153,13 @@ class Store:
         parts = _parts(changes)
         appended = self._append([(kind, _newest(part)) for kind, part in parts], waits, listed=listed)
         outcomes: dict[type[versions.Row], Iterator[Outcome]] = {}
-        for (kind, part), stored in zip(parts, appended, strict=True):
+        for (kind, part), stored in zip(parts, appended, strict=False):
             rest = _rest(part, stored)
             merged = self._merge(kind, rest, waits, listed=listed) if rest else []
             outcomes[kind.row] = iter(_outcomes(part, stored, merged))
+        if len(appended) < len(parts):
+            found = [next(outcomes[type(change.row)]) if type(change.row) in outcomes else None for change in changes]
+            raise shared_write.PartlyLocked(postgres_errors.LOCKED, found)
         return [next(outcomes[type(change.row)]) for change in changes]
 
     @property
@@ -200,12 +206,14 @@ class Store:
     ) -> list[set[tuple[Any, ...]]]:
         """Append what is plainly newer of each kind, in one round trip; return what identifies what was stored.
 
+        It is of fewer kinds where a later one found something locked.
         Note that events of the kind were heard, where they are events.
         """
         clusters = [[] if listed else self._unnoted(part, kind.name) for kind, part in parts]
+        batch = f"{self._writer} {next(self._batches)} "  # what a pooler's connection has from others is told apart
         calls: list[tuple[Sequence[str], dict[str, Any]]] = []
         for (kind, part), new in zip(parts, clusters, strict=True):
-            given = {"rows": _json(part), "lists": not listed, "given": len(part)}
+            given = {"rows": _json(part), "lists": not listed, "given": len(part), "batch": batch}
             given |= {"writer": self._writer, "clusters": new, "kind": kind.name}
             calls.append(((*_TOGETHER, *(_NOTED if new else ()), *kind.append), given))
 
@@ -217,10 +225,22 @@ class Store:
             return found
 
         began = time.monotonic()
-        found = self._database.run(work, until=waits.until, lock_wait=waits.lock)
-        for (kind, _), new in zip(parts, clusters, strict=True):
+        try:
+            found = self._database.run(work, until=waits.until, lock_wait=waits.lock)
+        except errors.Locked:
+            found = self._committed(batch, waits) if len(parts) > 1 else ()
+            if not found:
+                raise
+        for (kind, _), new, _told in zip(
+            parts, clusters, found, strict=False
+        ):  # of a kind that was not stored, nothing
             self._noted |= dict.fromkeys(((cluster, kind.name) for cluster in new), began)
-        return [_stored(part, text) for (_, part), text in zip(parts, found, strict=True)]
+        return [_stored(part, text.removeprefix(batch)) for (_, part), text in zip(parts, found, strict=False)]
+
+    def _committed(self, batch: str, waits: _Waits) -> tuple[str, ...]:
+        """Return what was told of a batch before something locked ended its message."""
+        [told] = self._database.run(_asking(("appended",), {}), until=waits.until, lock_wait=waits.lock)
+        return tuple(itertools.takewhile(lambda text: text is not None and text.startswith(batch), told))
 
     def _merge(
         self, kind: _Kind, rest: Sequence[versions.Change], waits: _Waits, *, listed: bool
@@ -275,7 +295,7 @@ def _asking(names: Sequence[str], parameters: Mapping[str, Any]) -> Callable[[po
 
 def _write_nothing(cursor: postgres.Cursor) -> None:
     """Write an empty batch: it needs the tables and the rights that any batch needs."""
-    cursor.execute(SQL.ready(cursor, *_ALL), {"rows": "[]", "lists": True, "given": 0})
+    cursor.execute(SQL.ready(cursor, *_ALL), {"rows": "[]", "lists": True, "given": 0, "batch": ""})
 
 
 def _newest(changes: Sequence[versions.Change]) -> list[versions.Change]:

@@ -3,14 +3,14 @@
 -- that ran of one machine, by the machine's uid, so the key has owner_uid besides.
 -- Paste a statement into psql, then: EXPLAIN EXECUTE merge_instances ('[...]', true);
 
--- append_instances (rows, lists, given)
+-- append_instances (rows, lists, given, batch)
 -- Stores the changes that are plainly newer, and shows them in the state of their machines; see append_machines.
 -- Left out besides, for lock_instances and merge_instances: an instance whose machine is not known by that uid, because
 -- the machine's first event may be under way; and a delete that does not say all, for remember_instances.
 -- Locks vm_runtime in the order of its keys, and after all of it vm_state in the order of its own, as the merge does.
 -- merge_machines reads vm_runtime once it has locked the machine, so whoever of the two comes second has the newest
 -- instance shown. For that the machine is locked also where it has another uid by now; then it keeps what it shows.
-PREPARE append_instances (json, boolean, integer) AS
+PREPARE append_instances (json, boolean, integer, text) AS
 WITH incoming AS MATERIALIZED (
     SELECT r.*, e.version_epoch, e.effective_at, e.known_at,
            c.cluster IS NOT NULL AND CASE
@@ -87,7 +87,7 @@ WITH incoming AS MATERIALIZED (
     FROM moved
     RETURNING cluster, namespace, name, owner_uid, version_number, version_step, digest
 )
-SELECT set_config('vmledger.instances', CASE WHEN (SELECT count(*) FROM added) < $3 THEN (
+SELECT set_config('vmledger.instances', $4 || CASE WHEN (SELECT count(*) FROM added) < $3 THEN (
     SELECT coalesce(json_agg(json_build_array(
         cluster, namespace, name, owner_uid, version_number, version_step, digest
     )), '[]')

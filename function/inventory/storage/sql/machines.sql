@@ -1,20 +1,21 @@
 -- The statements that write virtual machines: tables vm_state and vm_history.
 -- instances.sql has the same for their instances; a test holds the two files alike.
--- Paste a statement into psql, then: EXPLAIN EXECUTE append_machines ('[...]', true, 1);
+-- Paste a statement into psql, then: EXPLAIN EXECUTE append_machines ('[...]', true, 1, '');
 
--- append_machines (rows, lists, given)
+-- append_machines (rows, lists, given, batch)
 -- Stores the changes that are plainly newer: of a newer version than the state, and known since it counts.
 -- Such a change counts since the time that it claims, but never before the state's version.
 -- The history cannot hold such a version yet, so it is not searched; nearly every event ends here.
 -- All other changes are left out and go through lock_machines and merge_machines.
 --   rows: the changes, at most one for each machine, as versions.Change.payload writes them.
 --   lists: whether complete lists deny changes under their floor; false for what comes from a list itself.
---   given: how many changes there are.
--- Returns '' where all are stored, as mostly; else, as JSON, what identifies each stored change in its batch. The
--- setting vmledger.machines has the same: the driver shows what the last statement of a message returns.
+--   given: how many changes there are. batch: what the answer begins with.
+-- Returns nothing more where all are stored, as mostly; else, as JSON, what identifies each stored change in its batch.
+-- The setting vmledger.machines has the same once the transaction is committed: the driver shows what the last
+-- statement of a message returns, and nothing of a message that fails later.
 -- Locks the rows of vm_state in the order of their keys, so that two writers never wait for each other.
 -- A new row takes what vm_runtime already has of the machine; an existing row keeps it, because the uid is the same.
-PREPARE append_machines (json, boolean, integer) AS
+PREPARE append_machines (json, boolean, integer, text) AS
 WITH incoming AS MATERIALIZED (
     SELECT r.*, e.version_epoch, e.effective_at, e.known_at,
            c.cluster IS NOT NULL AND CASE
@@ -90,7 +91,7 @@ WITH incoming AS MATERIALIZED (
     FROM moved
     RETURNING cluster, namespace, name, version_number, version_step, digest
 )
-SELECT set_config('vmledger.machines', CASE WHEN (SELECT count(*) FROM added) < $3 THEN (
+SELECT set_config('vmledger.machines', $4 || CASE WHEN (SELECT count(*) FROM added) < $3 THEN (
     SELECT coalesce(json_agg(json_build_array(
         cluster, namespace, name, version_number, version_step, digest
     )), '[]')

@@ -26,6 +26,6 @@ SET last_event_at = excluded.last_event_at, updated_at = excluded.updated_at;
 BEGIN; COMMIT;
 
 -- appended ()
--- Returns what append_machines and append_instances have returned before it in the same message.
+-- Returns what append_machines and append_instances have returned last on this connection, where they were committed.
 PREPARE appended AS
-SELECT current_setting('vmledger.machines'), current_setting('vmledger.instances');
+SELECT current_setting('vmledger.machines', true), current_setting('vmledger.instances', true);
